@@ -1,0 +1,37 @@
+"""Packaging of fal_hf; what belongs to the tools (build system, ruff, pytest) is in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+EXTRAS = {
+    "training": ["accelerate>=1.10", "datasets>=4.0", "evaluate>=0.4.5", "scikit-learn>=1.5", "opencv-python-headless>=4.10"],
+    "export": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.3", "openvino>=2025.0"],
+}
+EXTRAS["dev"] = [*EXTRAS["training"], *EXTRAS["export"], "pytest>=8", "ruff>=0.13"]
+
+setup(
+    name="fal-hf",
+    version="0.1.0.dev0",
+    description="FAL, Framework for Automated Labeling: a convolution-free space-time transformer that labels videos",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    package_dir={"": "src"},
+    packages=find_packages("src"),
+    package_data={"fal_hf": ["checkpoints/**/*"]},
+    install_requires=[
+        "torch>=2.6",
+        "torchvision>=0.21",
+        "transformers>=5.17,<6",
+        "safetensors>=0.5",
+        "huggingface_hub>=1.0",
+        "av>=14",
+        "numpy>=1.26",
+        "pillow>=11",
+        "tqdm>=4.66",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["fal=fal_hf.cli:main"]},
+)
