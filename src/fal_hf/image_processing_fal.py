@@ -1,0 +1,135 @@
+"""Frames to `pixel_values` with torchvision."""
+
+import torch
+from transformers.image_processing_backends import TorchvisionBackend
+from transformers.image_processing_utils import BatchFeature
+from transformers.image_utils import ImageInput, PILImageResampling, SizeDict
+from transformers.processing_utils import Unpack
+from transformers.utils import TensorType
+
+from .image_processing_pil_fal import (
+    FALImageProcessorKwargs,
+    batch_clips,
+    bgr_order,
+    check_equal_shapes,
+    is_scaled,
+    read_clip,
+    split_into_clips,
+)
+
+
+class ClipPreprocessing:
+    """The way from frames to pixel values that the image and the video processor share: whole clips, no frame loop."""
+
+    def _preprocess(
+        self, images: list[list[torch.Tensor]], *, return_tensors: str | TensorType | None = None, **kwargs
+    ) -> BatchFeature:
+        """Clips, each a list of pieces (t, C, H, W), to `pixel_values` (B, T, C, H, W)."""
+        clips = [self._preprocess_clip(pieces, **kwargs) for pieces in images]
+        return batch_clips(clips, return_tensors=return_tensors)
+
+    def _preprocess_clip(self, pieces: list[torch.Tensor], *, rescale_factor: float, **kwargs) -> torch.Tensor:
+        """The pieces of one clip as one tensor (T, C, H, W)."""
+        scaled = is_scaled(pieces)
+        frames = []
+        for piece in pieces:
+            factor = rescale_factor * 255 if scaled and piece.is_floating_point() else rescale_factor
+            frames.append(self._preprocess_piece(piece, rescale_factor=factor, **kwargs))
+        check_equal_shapes([piece[0] for piece in frames], what="frames of a clip")
+        return frames[0] if len(frames) == 1 else torch.cat(frames)
+
+    def _preprocess_piece(
+        self,
+        piece: torch.Tensor,
+        *,
+        do_resize: bool | None,
+        size: SizeDict,
+        resample: "PILImageResampling | int | None",
+        do_center_crop: bool | None,
+        crop_size: SizeDict,
+        do_rescale: bool | None,
+        rescale_factor: float,
+        do_normalize: bool | None,
+        image_mean: float | tuple[float, ...],
+        image_std: float | tuple[float, ...],
+        do_flip_channel_order: bool | None,
+        **kwargs,
+    ) -> torch.Tensor:
+        if do_resize:
+            piece = self.resize(piece, size=size, resample=resample)
+        if do_center_crop:
+            piece = self.center_crop(piece, crop_size)
+        if do_flip_channel_order:
+            piece = piece[:, bgr_order(piece.shape[1])]
+        # channels-last frames become (T, C, H, W) in memory here, where they are small and still bytes
+        piece = piece.contiguous()
+        return self.rescale_and_normalize(piece, do_rescale, rescale_factor, do_normalize, image_mean, image_std)
+
+
+class FALImageProcessor(ClipPreprocessing, TorchvisionBackend):
+    """Turns frames into `pixel_values` of shape (B, T, C, H, W) in float32, with torchvision.
+
+    By default the short side is resized to 224 (bilinear, antialiased), the middle 224 x 224 are cut out, values are
+    divided by 255, and mean 0.45 and standard deviation 0.225 normalise them.
+
+    Values: integers are 0 to 255. A floating-point clip whose values all lie in [0, 1] is taken as scaled already and
+    is not divided by 255 again; any other floating-point clip, negative values and all, is taken as 0 to 255. The
+    decision is made for a clip as a whole, so that a dark frame is not scaled otherwise than its neighbours. Frames
+    that are normalised already pass with `do_rescale=False, do_normalize=False`.
+
+    Frames that are not RGB become it: grayscale is repeated, transparency is blended with white.
+    """
+
+    valid_kwargs = FALImageProcessorKwargs
+
+    resample = PILImageResampling.BILINEAR
+    image_mean = (0.45, 0.45, 0.45)
+    image_std = (0.225, 0.225, 0.225)
+    size = {"shortest_edge": 224}  # noqa: RUF012
+    default_to_square = False
+    crop_size = {"height": 224, "width": 224}  # noqa: RUF012
+    do_resize = True
+    do_center_crop = True
+    do_rescale = True
+    rescale_factor = 1 / 255
+    do_normalize = True
+    do_convert_rgb = True
+    do_flip_channel_order = False
+    model_input_names = ["pixel_values"]  # noqa: RUF012
+
+    def __init__(self, **kwargs: Unpack[FALImageProcessorKwargs]):
+        super().__init__(**kwargs)
+
+    def preprocess(self, images: ImageInput, **kwargs: Unpack[FALImageProcessorKwargs]) -> BatchFeature:
+        """Prepares one clip or many.
+
+        Args:
+            images: One frame (a clip of one frame), a list of frames (**one** clip), a 4-D array or tensor (one clip),
+                a 5-D one or nested lists (many clips). Frames are PIL images, arrays or tensors, (H, W, C), (C, H, W)
+                or (H, W), of any and of mixed sizes.
+            **kwargs: Any attribute of the processor, for this call alone.
+
+        Returns:
+            `pixel_values` (B, T, C, H, W) in float32; a list of B clips where `return_tensors` is not given.
+
+        Raises:
+            ValueError: for no frames, integers beyond 0 to 255, frames without a channel axis, and clips that cannot
+                be stacked to one tensor.
+        """
+        return super().preprocess(images, **kwargs)
+
+    def _prepare_image_like_inputs(
+        self,
+        images: ImageInput,
+        *,
+        do_convert_rgb: bool | None,
+        input_data_format: str | None,
+        device: "str | torch.device | None" = None,
+        **kwargs,
+    ) -> list[list[torch.Tensor]]:
+        clips = split_into_clips(self.fetch_images(images))
+        options = {"do_convert_rgb": do_convert_rgb, "input_data_format": input_data_format, "device": device}
+        return [read_clip(clip, **options) for clip in clips]
+
+
+__all__ = ["FALImageProcessor"]
