@@ -1,0 +1,182 @@
+"""FALConfig: every size and every choice of a FAL model; bad values are rejected at construction."""
+
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers.configuration_utils import PreTrainedConfig
+
+ATTENTION_TYPES = ("divided_space_time", "space_only", "joint_space_time", "sparse_local_global", "axial")
+ATTENTION_ORDERS = ("time_space", "space_time", "parallel")
+POSITION_EMBEDDING_TYPES = ("space_time", "space_only", "none")
+
+# The paper's variants (table 5, section 4.14); a patch size of 32 is `from_preset(name, patch_size=32)`.
+PRESETS: dict[str, dict[str, Any]] = {
+    "fal": {},
+    "fal-hr": {"num_frames": 16, "image_size": 448},
+    "fal-l": {"num_frames": 96},
+    "fal-small": {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536},
+    "fal-base": {},
+    "fal-large": {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+    },
+}
+
+
+@strict
+class FALConfig(PreTrainedConfig):
+    r"""
+    The configuration of a [`FALModel`]. The defaults are the paper's base model: 8 frames of 224 × 224 pixels,
+    12 divided space-time blocks of width 768.
+
+    Args:
+        hidden_size (`int`, defaults to 768): Width D of the tokens.
+        num_hidden_layers (`int`, defaults to 12): Number L of blocks.
+        num_attention_heads (`int`, defaults to 12): Number of heads of each attention step; divides `hidden_size`.
+        intermediate_size (`int`, defaults to 3072): Width of the hidden layer of each block's MLP.
+        hidden_act (`str`, defaults to `"gelu"`): Activation of the MLPs.
+        hidden_dropout_prob (`float`, defaults to 0.0): Dropout of embeddings, attention outputs and MLPs.
+        attention_probs_dropout_prob (`float`, defaults to 0.0): Dropout of the attention weights.
+        drop_path_rate (`float`, defaults to 0.0):
+            Stochastic depth: probability of leaving out the last block's residuals for a sample; it grows linearly
+            from 0 at the first block.
+        initializer_range (`float`, defaults to 0.02): Standard deviation of the truncated normal initialisation.
+        layer_norm_eps (`float`, defaults to 1e-6): Epsilon of the layer norms.
+        qkv_bias (`bool`, defaults to `True`): Whether the query, key and value projections have a bias.
+        image_size (`int` or `[height, width]`, defaults to 224):
+            Frame size in pixels that the position table is made for. Other sizes interpolate the table.
+        patch_size (`int`, defaults to 16): Side P of a patch in pixels.
+        num_channels (`int`, defaults to 3): Colour channels of a frame.
+        num_frames (`int`, defaults to 8):
+            Frames of a clip that the time table is made for. Other counts interpolate the table.
+        attention_type (`str`, defaults to `"divided_space_time"`):
+            The space-time attention scheme (paper, table 1): `"divided_space_time"`, `"space_only"`,
+            `"joint_space_time"`, `"sparse_local_global"` or `"axial"`.
+        attention_order (`str`, defaults to `"time_space"`):
+            Order of divided attention (paper, section 4.14): `"time_space"`, `"space_time"` or `"parallel"`.
+        position_embedding_type (`str`, defaults to `"space_time"`):
+            Learned tables that are added to the patches (paper, table 4): `"space_time"`, `"space_only"` or `"none"`.
+        cls_in_temporal_attention (`bool`, defaults to `True`):
+            Whether the CLS token is a key of the temporal step, as the paper's equation has it. TimeSformer
+            checkpoints leave it out: a `config.json` without this entry is read as `False`.
+        classifier_hidden_size (`int`, *optional*):
+            Width of the hidden layer of the classification head. `None` is a linear head.
+
+    Raises:
+        `ValueError`: if the values contradict one another; the message says what was expected.
+
+    Example:
+
+    ```python
+    >>> from fal_hf import FALConfig, FALModel
+
+    >>> model = FALModel(FALConfig.from_preset("fal-small", num_frames=16))
+    ```"""
+
+    model_type = "fal"
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float | int = 0.0
+    attention_probs_dropout_prob: float | int = 0.0
+    drop_path_rate: float | int = 0.0
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-6
+    qkv_bias: bool = True
+    image_size: int | list[int] | tuple[int, int] = 224
+    patch_size: int = 16
+    num_channels: int = 3
+    num_frames: int = 8
+    attention_type: str = "divided_space_time"
+    attention_order: str = "time_space"
+    position_embedding_type: str = "space_time"
+    cls_in_temporal_attention: bool = True
+    classifier_hidden_size: int | None = None
+
+    @property
+    def grid_size(self) -> tuple[int, int, int]:
+        """Patches of a clip of the configured size: (frames, rows, columns)."""
+        height, width = (self.image_size,) * 2 if isinstance(self.image_size, int) else self.image_size
+        return self.num_frames, height // self.patch_size, width // self.patch_size
+
+    @classmethod
+    def from_preset(cls, name: str, **overrides) -> "FALConfig":
+        """
+        The configuration of one of the paper's variants.
+
+        Args:
+            name: `"fal"` (8 × 224²), `"fal-hr"` (16 × 448²), `"fal-l"` (96 × 224²), `"fal-small"`, `"fal-base"` or
+                `"fal-large"` (the widths of the Vision Transformers of those names).
+            overrides: Any field of the configuration, for instance `patch_size=32` or `num_labels=400`.
+
+        Raises:
+            ValueError: for a name that is no preset.
+        """
+        if name not in PRESETS:
+            raise ValueError(f"expected one of the presets {', '.join(PRESETS)}, got {name!r}")
+        return cls(**{**PRESETS[name], **overrides})
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Reads `config.json`; a TimeSformer configuration is a FAL configuration (same fields, same meaning)."""
+        config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        if config_dict.get("model_type") == "timesformer":
+            config_dict["model_type"] = cls.model_type
+        return config_dict, kwargs
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs):
+        """As `PreTrainedConfig.from_dict`; a stored configuration without the entry has no CLS key in time."""
+        if "model_type" in config_dict:
+            config_dict = {"cls_in_temporal_attention": False, **config_dict}
+        return super().from_dict(config_dict, **kwargs)
+
+    def validate_architecture(self):
+        """Rejects values that contradict one another, at construction, on save and on load."""
+        self._require_choice("attention_type", ATTENTION_TYPES)
+        self._require_choice("attention_order", ATTENTION_ORDERS)
+        self._require_choice("position_embedding_type", POSITION_EMBEDDING_TYPES)
+        if self.attention_order != "time_space" and self.attention_type != "divided_space_time":
+            raise ValueError(
+                f"attention_order={self.attention_order!r} is a choice of divided_space_time attention only, "
+                f"got attention_type={self.attention_type!r}; leave attention_order at 'time_space'"
+            )
+        self._require_sizes()
+        if not 0 <= self.drop_path_rate < 1:
+            raise ValueError(f"expected 0 <= drop_path_rate < 1, got {self.drop_path_rate}")
+
+    def _require_choice(self, field: str, choices: tuple[str, ...]):
+        if getattr(self, field) not in choices:
+            raise ValueError(f"expected {field} to be one of {', '.join(choices)}; got {getattr(self, field)!r}")
+
+    def _require_sizes(self):
+        positive = (
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "patch_size",
+            "num_channels",
+            "num_frames",
+        )
+        for field in positive:
+            if getattr(self, field) < 1:
+                raise ValueError(f"expected {field} >= 1, got {getattr(self, field)}")
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"expected num_attention_heads to divide hidden_size, got {self.num_attention_heads} heads "
+                f"for a hidden size of {self.hidden_size}"
+            )
+        sides = [self.image_size] if isinstance(self.image_size, int) else list(self.image_size)
+        if len(sides) > 2 or any(side < 1 or side % self.patch_size for side in sides):
+            raise ValueError(
+                f"expected image_size to be one side or [height, width] that patch_size={self.patch_size} divides, "
+                f"got {self.image_size}"
+            )
+
+
+__all__ = ["ATTENTION_TYPES", "PRESETS", "FALConfig"]

@@ -1,0 +1,791 @@
+"""
+FAL, a convolution-free space-time transformer for video classification, in the order that a clip flows through it:
+patches, embeddings, neighbourhoods, attention, blocks, model, classifier.
+
+Shapes: B clips, T frames, H rows and W columns of patches, D = hidden_size. A clip is one sequence of tokens,
+(B, C + T·H·W, D): C CLS tokens, then the patches in the order of time, row, column. C is 1, but for space-only
+attention, where each frame keeps a CLS token of its own (C = T) until they are averaged at the end.
+
+T, H and W are read from the input, never from the configuration.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import wraps
+from itertools import product
+
+import torch
+from torch import nn
+from torchvision.ops import StochasticDepth
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+from transformers.core_model_loading import Chunk, ConversionOps, WeightConverter, WeightRenaming
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import ModelOutput
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, auto_docstring
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from .configuration_fal import FALConfig
+
+Grid = tuple[int, int, int]
+
+# CUDA's fused attention kernels put the rows of a batch on a launch axis of this length.
+MAX_CUDA_ATTENTION_ROWS = 65_535
+
+
+@dataclass
+class FALModelOutput(ModelOutput):
+    """
+    What [`FALModel`] returns.
+
+    Args:
+        last_hidden_state (`torch.FloatTensor` of shape `(B, 1 + T·H·W, D)`):
+            All tokens after the last layer norm, CLS first, then the patches in the order of time, row, column.
+        pooler_output (`torch.FloatTensor` of shape `(B, D)`):
+            The clip's embedding y, the CLS token after the last layer norm (paper, equation 10).
+        hidden_states (`tuple` of `torch.FloatTensor` of shape `(B, C + T·H·W, D)`):
+            The tokens before the first block and after each one, when `output_hidden_states` asks for them.
+        attentions (`tuple`, one of shape `(B, groups, heads, queries, keys)` a block):
+            Weights of each block's main step, when `output_attentions=True`: over the frame (groups are the frames)
+            for divided and space-only attention, over the clip for joint, over a column for axial, over the strided
+            tokens for sparse local-global. The CLS token is the first query and the first key.
+        temporal_attentions (`tuple`, one of shape `(B, H·W, heads, T, keys)` a block):
+            Weights of the temporal step of divided and axial attention. With `cls_in_temporal_attention` the first
+            key is the CLS token.
+        local_attentions, row_attentions (`tuple`):
+            Weights of the local step of sparse local-global and of the row step of axial attention.
+    """
+
+    last_hidden_state: torch.FloatTensor | None = None
+    pooler_output: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+    temporal_attentions: tuple[torch.FloatTensor, ...] | None = None
+    local_attentions: tuple[torch.FloatTensor, ...] | None = None
+    row_attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+@dataclass
+class FALVideoClassifierOutput(ModelOutput):
+    """
+    What [`FALVideoClassifierForVideoClassification`] returns.
+
+    Args:
+        loss (`torch.FloatTensor` of shape `()`): The loss, when `labels` are given.
+        logits (`torch.FloatTensor` of shape `(B, num_labels)`): The scores before softmax or sigmoid.
+        hidden_states, attentions, temporal_attentions, local_attentions, row_attentions:
+            As in [`FALModelOutput`].
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+    temporal_attentions: tuple[torch.FloatTensor, ...] | None = None
+    local_attentions: tuple[torch.FloatTensor, ...] | None = None
+    row_attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+class FALPatchEmbeddings(nn.Module):
+    """Linear embedding E of flattened patches (paper, equation 1); its weight is (D, channels·P·P)."""
+
+    def __init__(self, config: FALConfig):
+        super().__init__()
+        self.patch_size = config.patch_size
+        self.num_channels = config.num_channels
+        self.projection = nn.Linear(config.num_channels * config.patch_size**2, config.hidden_size)
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """`(B, T, channels, height, width)` pixels to `(B, T, H, W, D)` patches."""
+        self._check(pixel_values)
+        patches = pixel_values.unflatten(-1, (-1, self.patch_size)).unflatten(-3, (-1, self.patch_size))
+        patches = patches.permute(0, 1, 3, 5, 2, 4, 6).flatten(-3)  # (B, T, H, W, channels·P·P)
+        return self.projection(patches.to(self.projection.weight.dtype))
+
+    def _check(self, pixel_values: torch.Tensor):
+        expected = f"expected pixel_values of shape (batch, frames, {self.num_channels}, height, width)"
+        shape = tuple(pixel_values.shape)
+        if pixel_values.ndim != 5:
+            hint = "; add the batch axis with pixel_values[None]" if pixel_values.ndim == 4 else ""
+            raise ValueError(f"{expected}, got {shape}{hint}")
+        if shape[2] != self.num_channels:
+            last = shape[-1] == self.num_channels
+            hint = "; channels come last here: use pixel_values.movedim(-1, 2)" if last else ""
+            raise ValueError(f"{expected}, got {shape}{hint}")
+        if shape[3] % self.patch_size or shape[4] % self.patch_size or 0 in shape[1:]:
+            raise ValueError(
+                f"{expected} with at least one frame, height and width multiples of the patch size "
+                f"{self.patch_size}, got {shape}; let FALVideoProcessor resize the frames"
+            )
+
+
+class FALEmbeddings(nn.Module):
+    """Tokens of a clip: patches plus position and time tables, with the CLS token in front (section 3.3)."""
+
+    def __init__(self, config: FALConfig):
+        super().__init__()
+        frames, rows, columns = config.grid_size
+        has_positions = config.position_embedding_type != "none"
+        has_times = config.position_embedding_type == "space_time" and config.attention_type != "space_only"
+        self.table_grid = (frames, rows, columns)
+        self.cls_per_frame = config.attention_type == "space_only"
+        self.patch_embeddings = FALPatchEmbeddings(config)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, config.hidden_size))
+        self.position_embeddings = (
+            nn.Parameter(torch.empty(1, 1 + rows * columns, config.hidden_size)) if has_positions else None
+        )
+        self.time_embeddings = nn.Parameter(torch.empty(1, frames, config.hidden_size)) if has_times else None
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = True) -> tuple[torch.Tensor, Grid]:
+        """`(B, T, channels, height, width)` pixels to `(B, C + T·H·W, D)` tokens and the grid (T, H, W)."""
+        patches = self.patch_embeddings(pixel_values)
+        batch, *grid, width = patches.shape
+        if not interpolate_pos_encoding and tuple(grid) != self.table_grid:
+            raise ValueError(
+                f"expected a grid of (frames, rows, columns) = {self.table_grid} patches, got {tuple(grid)}; "
+                "interpolate_pos_encoding=True fits the tables to other sizes"
+            )
+        cls_token = self.cls_token
+        if self.position_embeddings is not None:
+            cls_token = cls_token + self.position_embeddings[:, :1]
+            patches = patches + self.space_table(*grid[1:])
+        if self.time_embeddings is not None:
+            patches = patches + self.time_table(grid[0])
+        num_cls = grid[0] if self.cls_per_frame else 1
+        tokens = torch.cat([cls_token.expand(batch, num_cls, width), patches.flatten(1, 3)], dim=1)
+        return self.dropout(tokens), tuple(grid)
+
+    def space_table(self, rows: int, columns: int) -> torch.Tensor:
+        """The position table for a grid of patches, `(1, 1, rows, columns, D)`; bicubic where it has another size."""
+        table = self.position_embeddings[:, 1:].unflatten(1, self.table_grid[1:])  # (1, H, W, D)
+        if (rows, columns) != self.table_grid[1:]:
+            table = nn.functional.interpolate(
+                table.permute(0, 3, 1, 2).float(), size=(rows, columns), mode="bicubic", align_corners=False
+            )
+            table = table.permute(0, 2, 3, 1).to(self.position_embeddings.dtype)
+        return table[:, None]
+
+    def time_table(self, frames: int) -> torch.Tensor:
+        """The time table for a number of frames, `(1, frames, 1, 1, D)`; linear where it has another length."""
+        table = self.time_embeddings
+        if frames != self.table_grid[0]:
+            table = nn.functional.interpolate(
+                table.transpose(1, 2).float(), size=frames, mode="linear", align_corners=False
+            )
+            table = table.transpose(1, 2).to(self.time_embeddings.dtype)
+        return table[:, :, None, None]
+
+
+class Neighbourhood:
+    """
+    Which patches attend to one another in an attention step: disjoint groups, in each of which every patch is a
+    query and a key. The CLS token is one more key of every group, in front, unless `keys_cls` is False, and one more
+    query unless `queries_cls` is False; the results of its copies are averaged over the groups.
+
+    Subclasses say how patches are grouped, by `partition` and its inverse `restore`. A partition is a list of
+    tensors, each of groups of one length: a grid that divides evenly gives a single one.
+    """
+
+    queries_cls = True
+    keys_cls = True
+
+    def partition(self, patches: torch.Tensor) -> list[torch.Tensor]:
+        """`(B, T, H, W, D)` patches to groups `(B, groups, length, D)`."""
+        raise NotImplementedError
+
+    def restore(self, groups: list[torch.Tensor], grid: Grid) -> torch.Tensor:
+        """Groups `(B, groups, length, D)` to `(B, T, H, W, D)` patches."""
+        raise NotImplementedError
+
+    def group(self, tokens: torch.Tensor, num_cls: int, grid: Grid, with_cls: bool) -> list[torch.Tensor]:
+        """`(B, C + T·H·W, D)` tokens to groups `(B, groups, [1 +] length, D)`."""
+        groups = self.partition(tokens[:, num_cls:].unflatten(1, grid))
+        if not with_cls:
+            return groups
+        return [torch.cat([copy_cls(tokens[:, :num_cls], group.shape[1]), group], dim=2) for group in groups]
+
+    def ungroup(self, groups: list[torch.Tensor], num_cls: int, grid: Grid, with_cls: bool) -> torch.Tensor:
+        """The inverse of `group`."""
+        if not with_cls:
+            return self.restore(groups, grid).flatten(1, 3)
+        patches = self.restore([group[:, :, 1:] for group in groups], grid).flatten(1, 3)
+        return torch.cat([average_cls([group[:, :, :1] for group in groups], num_cls), patches], dim=1)
+
+
+def copy_cls(cls_tokens: torch.Tensor, num_groups: int) -> torch.Tensor:
+    """CLS tokens `(B, C, D)` to one for each group, `(B, groups, 1, D)`: copies of the one, or each group's own."""
+    return cls_tokens[:, :, None].expand(-1, num_groups, -1, -1)
+
+
+def average_cls(copies: list[torch.Tensor], num_cls: int) -> torch.Tensor:
+    """The inverse of `copy_cls`: the copies `(B, groups, 1, D)` of one CLS token are averaged, to `(B, C, D)`."""
+    cls_tokens = torch.cat(copies, dim=1).flatten(1, 2)
+    return cls_tokens.mean(dim=1, keepdim=True) if num_cls == 1 else cls_tokens
+
+
+class Clip(Neighbourhood):
+    """All tokens of the clip (paper, equation 5): one group, which is the sequence as it stands."""
+
+    def group(self, tokens, num_cls, grid, with_cls):
+        return [tokens[:, None]]
+
+    def ungroup(self, groups, num_cls, grid, with_cls):
+        return groups[0][:, 0]
+
+
+class Frame(Neighbourhood):
+    """The patches of one frame (paper, equation 6)."""
+
+    def partition(self, patches):
+        return [patches.flatten(2, 3)]
+
+    def restore(self, groups, grid):
+        return groups[0].unflatten(2, grid[1:])
+
+
+class Time(Neighbourhood):
+    """The patches of one place in all frames (paper, section 3.5). The CLS token has no place: it is a key only."""
+
+    queries_cls = False
+
+    def __init__(self, keys_cls: bool):
+        self.keys_cls = keys_cls
+
+    def partition(self, patches):
+        return [patches.flatten(2, 3).transpose(1, 2)]
+
+    def restore(self, groups, grid):
+        return groups[0].transpose(1, 2).unflatten(2, grid[1:])
+
+
+class Row(Neighbourhood):
+    """The patches of one row of one frame: axial attention over the width."""
+
+    def partition(self, patches):
+        return [patches.flatten(1, 2)]
+
+    def restore(self, groups, grid):
+        return groups[0].unflatten(1, grid[:2])
+
+
+class Column(Neighbourhood):
+    """The patches of one column of one frame: axial attention over the height."""
+
+    def partition(self, patches):
+        return [patches.transpose(2, 3).flatten(1, 2)]
+
+    def restore(self, groups, grid):
+        frames, _, columns = grid
+        return groups[0].unflatten(1, (frames, columns)).transpose(2, 3)
+
+
+class CellNeighbourhood(Neighbourhood):
+    """Groups that are cut out of the grid by slices. Cells of one size are attended to in one call."""
+
+    def cells(self, grid: Grid) -> Iterator[tuple[slice, slice, slice]]:
+        """The slices (time, rows, columns) of each group; none is empty."""
+        raise NotImplementedError
+
+    def cells_by_size(self, grid: Grid) -> list[list[tuple[slice, ...]]]:
+        by_size: dict[tuple[int, ...], list[tuple[slice, ...]]] = {}
+        for cell in self.cells(grid):
+            size = tuple(len(range(length)[part]) for length, part in zip(grid, cell, strict=True))
+            by_size.setdefault(size, []).append(cell)
+        return list(by_size.values())
+
+    def partition(self, patches):
+        return [
+            torch.stack([patches[:, *cell].flatten(1, 3) for cell in cells], dim=1)
+            for cells in self.cells_by_size(tuple(patches.shape[1:4]))
+        ]
+
+    def restore(self, groups, grid):
+        patches = groups[0].new_empty(groups[0].shape[0], *grid, groups[0].shape[-1])
+        for cells, members in zip(self.cells_by_size(grid), groups, strict=True):
+            for cell, member in zip(cells, members.unbind(1), strict=True):
+                target = patches[:, *cell]
+                target.copy_(member.view(target.shape))
+        return patches
+
+
+class Local(CellNeighbourhood):
+    """
+    One of the 2 × 2 windows of T × H/2 × W/2 patches that tile the clip (paper, section 3.5). Of an odd side the first
+    window has one patch more.
+    """
+
+    def cells(self, grid):
+        halves = [[slice(0, (side + 1) // 2), slice((side + 1) // 2, side)] for side in grid[1:]]
+        for rows, columns in product(*halves):
+            if rows.start < grid[1] and columns.start < grid[2]:
+                yield slice(0, grid[0]), rows, columns
+
+
+class Strided(CellNeighbourhood):
+    """
+    The patches of the whole clip at a stride of 2 in time, height and width, counted from the query (paper,
+    section 3.5): up to 8 groups, one for each parity of frame, row and column.
+    """
+
+    def cells(self, grid):
+        for starts in product(range(2), repeat=3):
+            if all(start < side for start, side in zip(starts, grid, strict=True)):
+                yield tuple(slice(start, side, 2) for start, side in zip(starts, grid, strict=True))
+
+
+# The steps of each scheme in the order of the paper's table 1. Every scheme has a step "main", a Vision Transformer's
+# own attention; the others are extra steps, each with a Linear that starts at zero.
+ATTENTION_SCHEMES: dict[str, Callable[[FALConfig], dict[str, Neighbourhood]]] = {
+    "space_only": lambda config: {"main": Frame()},
+    "joint_space_time": lambda config: {"main": Clip()},
+    "divided_space_time": lambda config: {"temporal": Time(config.cls_in_temporal_attention), "main": Frame()},
+    "sparse_local_global": lambda config: {"local": Local(), "main": Strided()},
+    "axial": lambda config: {"temporal": Time(config.cls_in_temporal_attention), "row": Row(), "main": Column()},
+}
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention as the paper writes it: `(rows, heads, length, D/heads)` to `(rows, length, heads, D/heads)`."""
+    weights = torch.matmul(query, key.transpose(2, 3)) * scaling
+    if attention_mask is not None:
+        weights = weights + attention_mask
+    weights = nn.functional.softmax(weights, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
+    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
+
+
+class FALAttention(nn.Module):
+    """Multi-head self-attention within the groups of one neighbourhood (paper, equations 2 to 8)."""
+
+    def __init__(self, config: FALConfig, neighbourhood: Neighbourhood):
+        super().__init__()
+        self.config = config
+        self.neighbourhood = neighbourhood
+        self.num_heads = config.num_attention_heads
+        self.scaling = (config.hidden_size // config.num_attention_heads) ** -0.5
+        self.attention_dropout = config.attention_probs_dropout_prob
+        self.is_causal = False
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
+        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(
+        self, hidden_states: torch.Tensor, grid: Grid, cls_only: bool = False, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """
+        `(B, C + T·H·W, D)` tokens to the same shape, and the weights `(B, groups, heads, queries, keys)`, None where
+        the attention implementation keeps them to itself. With `cls_only` the CLS tokens are the only queries and
+        `(B, C, D)` comes back. A neighbourhood in which CLS is no query returns the patches, `(B, T·H·W, D)`.
+        """
+        neighbourhood, num_cls = self.neighbourhood, hidden_states.shape[1] - grid[0] * grid[1] * grid[2]
+        keys = neighbourhood.group(self.k_proj(hidden_states), num_cls, grid, neighbourhood.keys_cls)
+        values = neighbourhood.group(self.v_proj(hidden_states), num_cls, grid, neighbourhood.keys_cls)
+        if cls_only:
+            cls_queries = self.q_proj(hidden_states[:, :num_cls])
+            queries = [copy_cls(cls_queries, key.shape[1]) for key in keys]
+        else:
+            queries = neighbourhood.group(self.q_proj(hidden_states), num_cls, grid, neighbourhood.queries_cls)
+
+        attended = [self.attend(*qkv, **kwargs) for qkv in zip(queries, keys, values, strict=True)]
+        outputs = [output for output, _ in attended]
+        if cls_only:
+            output = average_cls(outputs, num_cls)
+        else:
+            output = neighbourhood.ungroup(outputs, num_cls, grid, neighbourhood.queries_cls)
+        return self.o_proj(output), join_weights([weights for _, weights in attended])
+
+    def attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Attention within groups: `(B, groups, length, D)` each, to the query's shape and the weights or None."""
+        groups = query.shape[:2]
+        query, key, value = (
+            states.flatten(0, 1).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for states in (query, key, value)
+        )  # (B·groups, heads, length, D/heads)
+        implementation = "eager" if kwargs.get("output_attentions") else self.config._attn_implementation
+        attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
+        output, weights = attend_in_chunks(
+            attention_interface,
+            self,
+            query,
+            key,
+            value,
+            max_rows=MAX_CUDA_ATTENTION_ROWS if query.is_cuda else None,
+            dropout=self.attention_dropout if self.training else 0.0,
+            scaling=self.scaling,
+            **kwargs,
+        )
+        output = output.flatten(-2).unflatten(0, groups)
+        return output, None if weights is None else weights.unflatten(0, groups)
+
+
+def attend_in_chunks(
+    attention_interface: Callable,
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    max_rows: int | None,
+    **kwargs,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Calls an attention interface on at most `max_rows` rows (the first axis) at a time; None sets no limit."""
+    if max_rows is None or query.shape[0] <= max_rows:
+        return attention_interface(module, query, key, value, None, **kwargs)
+    chunks = zip(query.split(max_rows), key.split(max_rows), value.split(max_rows), strict=True)
+    outputs, weights = zip(*(attention_interface(module, *chunk, None, **kwargs) for chunk in chunks), strict=True)
+    return torch.cat(outputs), None if weights[0] is None else torch.cat(weights)
+
+
+def join_weights(weights: list[torch.Tensor | None]) -> torch.Tensor | None:
+    """
+    The weights of all groups of a step, `(B, groups, heads, queries, keys)`. Where groups differ in length the smaller
+    ones are padded with zeros.
+    """
+    if len(weights) == 1 or weights[0] is None:
+        return weights[0]
+    queries, keys = (max(weight.shape[axis] for weight in weights) for axis in (-2, -1))
+    padded = [
+        nn.functional.pad(weight, (0, keys - weight.shape[-1], 0, queries - weight.shape[-2])) for weight in weights
+    ]
+    return torch.cat(padded, dim=1)
+
+
+class FALAttentionStep(nn.Module):
+    """Layer norm, attention and, for an extra step, the Linear that starts at zero and so leaves the step out."""
+
+    def __init__(self, config: FALConfig, neighbourhood: Neighbourhood, is_extra: bool):
+        super().__init__()
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.attention = FALAttention(config, neighbourhood)
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size) if is_extra else None
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden_states: torch.Tensor, grid: Grid, cls_only: bool = False, **kwargs) -> torch.Tensor:
+        """The residual of the tokens that the step updates: all, the patches, or with `cls_only` the CLS tokens."""
+        output, _ = self.attention(self.layernorm(hidden_states), grid, cls_only, **kwargs)
+        if self.dense is not None:
+            output = self.dense(output)
+        return self.dropout(output)
+
+
+class FALMLP(nn.Module):
+    """Layer norm and the MLP of one hidden layer that ends a block (paper, equation 9)."""
+
+    def __init__(self, config: FALConfig):
+        super().__init__()
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.activation_fn = ACT2FN[config.hidden_act]
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        hidden_states = self.dropout(self.activation_fn(self.fc1(self.layernorm(hidden_states))))
+        return self.dropout(self.fc2(hidden_states))
+
+
+class FALLayer(GradientCheckpointingLayer):
+    """A block: the attention steps of the scheme, then the MLP, each with its residual (paper, figure 1)."""
+
+    def __init__(self, config: FALConfig, layer_index: int):
+        super().__init__()
+        neighbourhoods = ATTENTION_SCHEMES[config.attention_type](config)
+        self.steps = nn.ModuleDict(
+            {
+                name: FALAttentionStep(config, neighbourhood, is_extra=name != "main")
+                for name, neighbourhood in neighbourhoods.items()
+            }
+        )
+        self.order = tuple(neighbourhoods) if config.attention_order != "space_time" else tuple(neighbourhoods)[::-1]
+        self.is_parallel = config.attention_order == "parallel"
+        self.mlp = FALMLP(config)
+        rate = config.drop_path_rate * layer_index / max(config.num_hidden_layers - 1, 1)
+        self.drop_path = StochasticDepth(rate, mode="row")
+
+    @property
+    def cls_order(self) -> tuple[str, ...]:
+        """The steps that the CLS tokens depend on."""
+        if self.is_parallel:
+            return ("main",)
+        return self.order[: self.order.index("main") + 1]
+
+    def forward(self, hidden_states: torch.Tensor, grid: Grid, cls_only: bool = False, **kwargs) -> torch.Tensor:
+        """`(B, C + T·H·W, D)` tokens to the same shape; with `cls_only` to the CLS tokens alone, `(B, C, D)`."""
+        num_cls = hidden_states.shape[1] - grid[0] * grid[1] * grid[2]
+        block_input = hidden_states
+        for name in self.cls_order if cls_only else self.order:
+            step_input = block_input if self.is_parallel else hidden_states
+            ends_cls = cls_only and name == "main"
+            residual = self.drop_path(self.steps[name](step_input, grid, cls_only=ends_cls, **kwargs))
+            if ends_cls:
+                hidden_states = hidden_states[:, :num_cls]
+            hidden_states = add_residual(hidden_states, residual)
+        return hidden_states + self.drop_path(self.mlp(hidden_states))
+
+
+def add_residual(hidden_states: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+    """Adds the residual of all tokens, or of the last ones only: of the patches, where CLS is left as it is."""
+    num_left = hidden_states.shape[1] - residual.shape[1]
+    if num_left == 0:
+        return hidden_states + residual
+    return torch.cat([hidden_states[:, :num_left], hidden_states[:, num_left:] + residual], dim=1)
+
+
+class FlattenKernel(ConversionOps):
+    """A convolution's kernel `(D, channels, P, P)` as the weight `(D, channels·P·P)` of a Linear on flat patches."""
+
+    def convert(self, input_dict, source_patterns, target_patterns, **kwargs):
+        (tensors,) = input_dict.values()
+        kernel = tensors[0] if isinstance(tensors, list) else tensors
+        return {target_patterns[0]: kernel.flatten(1)}
+
+
+# From the names of transformers' TimeSformer, which the published checkpoints have, to FAL's.
+TIMESFORMER_MAPPING = [
+    WeightRenaming(r"^timesformer\.", "fal."),
+    WeightRenaming(r"encoder\.layer\.", "layers."),
+    WeightRenaming(r"\.temporal_attention\.output\.dense", ".steps.temporal.attention.o_proj"),
+    WeightRenaming(r"\.temporal_layernorm", ".steps.temporal.layernorm"),
+    WeightRenaming(r"\.temporal_dense", ".steps.temporal.dense"),
+    WeightRenaming(r"\.attention\.output\.dense", ".steps.main.attention.o_proj"),
+    WeightRenaming(r"\.layernorm_before", ".steps.main.layernorm"),
+    WeightRenaming(r"\.layernorm_after", ".mlp.layernorm"),
+    WeightRenaming(r"\.intermediate\.dense", ".mlp.fc1"),
+    WeightRenaming(r"\.output\.dense", ".mlp.fc2"),
+    *(
+        WeightConverter(
+            rf"\.{source}\.attention\.qkv",
+            [f".steps.{step}.attention.{projection}_proj" for projection in "qkv"],
+            operations=[Chunk(dim=0)],
+        )
+        for source, step in (("temporal_attention", "temporal"), ("attention", "main"))
+    ),
+    WeightConverter(
+        "patch_embeddings.projection.weight", "patch_embeddings.projection.weight", operations=[FlattenKernel()]
+    ),
+]
+register_checkpoint_conversion_mapping("fal", TIMESFORMER_MAPPING, overwrite=True)
+
+
+# The name under which the weights of each step are returned.
+STEP_ATTENTIONS = {
+    "main": "attentions",
+    "temporal": "temporal_attentions",
+    "local": "local_attentions",
+    "row": "row_attentions",
+}
+
+
+def output_attentions_of_every_step(forward: Callable) -> Callable:
+    """Lets `output_attentions` ask for the weights of all steps that the scheme has, not of the main one only."""
+
+    @wraps(forward)
+    def wrapper(self, *args, **kwargs):
+        if kwargs.get("output_attentions", self.config.output_attentions):
+            kwargs["output_attentions"] = True
+            kwargs |= {f"output_{STEP_ATTENTIONS[name]}": True for name in self.layers[0].steps}
+        return forward(self, *args, **kwargs)
+
+    return wrapper
+
+
+@auto_docstring
+class FALPreTrainedModel(PreTrainedModel):
+    config: FALConfig
+    base_model_prefix = "fal"
+    main_input_name = "pixel_values"
+    input_modalities = ("video",)
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["FALEmbeddings", "FALLayer"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    _can_record_outputs = {
+        "hidden_states": FALLayer,
+        **{
+            output: OutputRecorder(FALAttention, index=1, layer_name=f"steps.{step}")
+            for step, output in STEP_ATTENTIONS.items()
+        },
+    }
+    _input_embed_layer = "patch_embeddings"
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        """Truncated normal weights and tables, never zero: zero tables hide the order of patches and frames."""
+        super()._init_weights(module)
+        std = self.config.initializer_range
+        if isinstance(module, nn.Linear):
+            init.trunc_normal_(module.weight, std=std)
+        elif isinstance(module, FALEmbeddings):
+            for table in (module.cls_token, module.position_embeddings, module.time_embeddings):
+                if table is not None:
+                    init.trunc_normal_(table, std=std)
+        elif isinstance(module, FALAttentionStep) and module.dense is not None:
+            init.zeros_(module.dense.weight)
+            init.zeros_(module.dense.bias)
+
+    def save_pretrained(self, save_directory, *args, save_original_format: bool = False, **kwargs):
+        """As `PreTrainedModel.save_pretrained`, under FAL's own names whatever layout the weights came from."""
+        return super().save_pretrained(save_directory, *args, save_original_format=save_original_format, **kwargs)
+
+
+@auto_docstring
+class FALModel(FALPreTrainedModel):
+    def __init__(self, config: FALConfig):
+        super().__init__(config)
+        self.embeddings = FALEmbeddings(config)
+        self.layers = nn.ModuleList([FALLayer(config, index) for index in range(config.num_hidden_layers)])
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.post_init()
+
+    @output_attentions_of_every_step
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    @auto_docstring
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        interpolate_pos_encoding: bool = True,
+        cls_only: bool = False,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> FALModelOutput:
+        r"""
+        pixel_values (`torch.Tensor` of shape `(B, frames, channels, height, width)`):
+            Clips, normalised as `FALVideoProcessor` does it. Any number of frames and any height and width that the
+            patch size divides.
+        interpolate_pos_encoding (`bool`, defaults to `True`):
+            Fit the position and time tables to the clip's size (bicubic and linear). `False` rejects other sizes.
+        cls_only (`bool`, defaults to `False`):
+            Leave out of the last block what the CLS token does not depend on. `pooler_output` is the same;
+            `last_hidden_state` then holds the CLS token only, `(B, 1, D)`.
+        """
+        hidden_states, grid = self.embeddings(pixel_values, interpolate_pos_encoding)
+        num_cls = hidden_states.shape[1] - grid[0] * grid[1] * grid[2]
+        *layers, last_layer = self.layers
+        for layer in layers:
+            hidden_states = layer(hidden_states, grid, **kwargs)
+        hidden_states = last_layer(hidden_states, grid, cls_only=cls_only, **kwargs)
+        if num_cls > 1:
+            cls_token = hidden_states[:, :num_cls].mean(dim=1, keepdim=True)
+            hidden_states = torch.cat([cls_token, hidden_states[:, num_cls:]], dim=1)
+        last_hidden_state = self.layernorm(hidden_states)
+        return FALModelOutput(last_hidden_state=last_hidden_state, pooler_output=last_hidden_state[:, 0])
+
+
+class FALClassificationHead(nn.Module):
+    """The paper's head of one hidden layer: Linear, activation, Linear (section 3.5)."""
+
+    def __init__(self, config: FALConfig):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.classifier_hidden_size)
+        self.activation_fn = ACT2FN[config.hidden_act]
+        self.out_proj = nn.Linear(config.classifier_hidden_size, config.num_labels)
+
+    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
+        return self.out_proj(self.activation_fn(self.dense(pooled)))
+
+
+@auto_docstring(
+    custom_intro="""
+    FAL with a classification head on the clip's embedding: a Linear, or with `config.classifier_hidden_size` an MLP.
+    """
+)
+class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
+    # All three losses are divided by `num_items_in_batch`, so Trainer's accumulated steps equal the large batch.
+    accepts_loss_kwargs = True
+
+    def __init__(self, config: FALConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.fal = FALModel(config)
+        if config.classifier_hidden_size is None:
+            self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        else:
+            self.classifier = FALClassificationHead(config)
+        self.post_init()
+
+    @can_return_tuple
+    @auto_docstring
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        interpolate_pos_encoding: bool = True,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> FALVideoClassifierOutput:
+        r"""
+        pixel_values (`torch.Tensor` of shape `(B, frames, channels, height, width)`):
+            Clips, normalised as `FALVideoProcessor` does it.
+        labels (`torch.Tensor`, *optional*):
+            Class indices `(B,)` for one label a clip (cross-entropy); 0/1 values `(B, num_labels)` for several
+            (binary cross-entropy); numbers for `num_labels=1` (mean squared error). `config.problem_type` says which;
+            unset, it follows from `num_labels` and the labels' dtype.
+        interpolate_pos_encoding (`bool`, defaults to `True`):
+            Fit the position and time tables to the clip's size. `False` rejects other sizes.
+
+        Example:
+
+        ```python
+        >>> from fal_hf import FALVideoClassifierForVideoClassification, FALVideoProcessor
+
+        >>> processor = FALVideoProcessor.from_pretrained("SVECTOR-CORPORATION/FAL")
+        >>> model = FALVideoClassifierForVideoClassification.from_pretrained("SVECTOR-CORPORATION/FAL")
+        >>> logits = model(**processor("video.mp4", return_tensors="pt")).logits
+        ```"""
+        outputs = self.fal(
+            pixel_values,
+            interpolate_pos_encoding=interpolate_pos_encoding,
+            cls_only=self.wants_logits_only(kwargs),
+            return_dict=True,
+            **kwargs,
+        )
+        logits = self.classifier(outputs.pooler_output)
+        loss = None if labels is None else self.compute_loss(labels, logits, **kwargs)
+        captured = {key: value for key, value in outputs.items() if key not in ("last_hidden_state", "pooler_output")}
+        return FALVideoClassifierOutput(loss=loss, logits=logits, **captured)
+
+    def wants_logits_only(self, kwargs: dict) -> bool:
+        """
+        Whether the last block may be cut short: not when its other outputs are asked for, nor in training where that
+        would leave parameters without a gradient, which DistributedDataParallel does not allow.
+        """
+        last_layer = self.fal.layers[-1]
+        if self.training and set(last_layer.cls_order) != set(last_layer.order):
+            return False
+        wanted = (kwargs.get(key, getattr(self.config, key)) for key in ("output_hidden_states", "output_attentions"))
+        return not any(value not in (None, False) for value in wanted)
+
+    def compute_loss(self, labels: torch.Tensor, logits: torch.Tensor, **kwargs) -> torch.Tensor:
+        """The loss of `config.problem_type`, divided by `num_items_in_batch` where it is given."""
+        loss = self.loss_function(labels, logits, self.config, **kwargs)
+        num_items = kwargs.get("num_items_in_batch")
+        if num_items is not None and self.config.problem_type != "single_label_classification":
+            loss = loss * labels.numel() / num_items
+        return loss
+
+
+__all__ = [
+    "FALModel",
+    "FALModelOutput",
+    "FALPreTrainedModel",
+    "FALVideoClassifierForVideoClassification",
+    "FALVideoClassifierOutput",
+]
