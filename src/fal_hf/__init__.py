@@ -1,4 +1,4 @@
-"""FAL, Framework for Automated Labeling: a space-time transformer that labels videos, for Hugging Face Transformers."""
+"""FAL, Framework for Automated Labeling: a space-time transformer that labels videos, for Transformers."""
 
 import sys
 

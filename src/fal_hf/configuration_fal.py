@@ -28,7 +28,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 @strict
 class FALConfig(PreTrainedConfig):
     r"""
-    The configuration of a [`FALModel`]. The defaults are the paper's base model: 8 frames of 224 × 224 pixels,
+    The configuration of a [`FALModel`]. The defaults are the paper's base model: 8 frames of 224 x 224 pixels,
     12 divided space-time blocks of width 768.
 
     Args:
@@ -110,7 +110,7 @@ class FALConfig(PreTrainedConfig):
         The configuration of one of the paper's variants.
 
         Args:
-            name: `"fal"` (8 × 224²), `"fal-hr"` (16 × 448²), `"fal-l"` (96 × 224²), `"fal-small"`, `"fal-base"` or
+            name: `"fal"` (8 x 224²), `"fal-hr"` (16 x 448²), `"fal-l"` (96 x 224²), `"fal-small"`, `"fal-base"` or
                 `"fal-large"` (the widths of the Vision Transformers of those names).
             overrides: Any field of the configuration, for instance `patch_size=32` or `num_labels=400`.
 

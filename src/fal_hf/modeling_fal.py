@@ -20,7 +20,7 @@ from torchvision.ops import StochasticDepth
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
-from transformers.core_model_loading import Chunk, ConversionOps, WeightConverter, WeightRenaming
+from transformers.core_model_loading import ConversionOps, WeightConverter, WeightRenaming
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import ModelOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
@@ -202,28 +202,24 @@ class Neighbourhood:
         """Groups `(B, groups, length, D)` to `(B, T, H, W, D)` patches."""
         raise NotImplementedError
 
-    def group(self, tokens: torch.Tensor, num_cls: int, grid: Grid, with_cls: bool) -> list[torch.Tensor]:
-        """`(B, C + T·H·W, D)` tokens to groups `(B, groups, [1 +] length, D)`."""
+    def group(self, tokens: torch.Tensor, num_cls: int, grid: Grid) -> list[torch.Tensor]:
+        """`(B, C + T·H·W, D)` tokens to groups `(B, groups, length, D)`, with CLS in front where it is a key."""
         groups = self.partition(tokens[:, num_cls:].unflatten(1, grid))
-        if not with_cls:
+        if not self.keys_cls:
             return groups
-        return [torch.cat([copy_cls(tokens[:, :num_cls], group.shape[1]), group], dim=2) for group in groups]
+        cls_tokens = tokens[:, :num_cls, None]  # one that all groups share, or each group's own
+        return [torch.cat([cls_tokens.expand(-1, group.shape[1], -1, -1), group], dim=2) for group in groups]
 
-    def ungroup(self, groups: list[torch.Tensor], num_cls: int, grid: Grid, with_cls: bool) -> torch.Tensor:
-        """The inverse of `group`."""
-        if not with_cls:
+    def ungroup(self, groups: list[torch.Tensor], num_cls: int, grid: Grid) -> torch.Tensor:
+        """Groups of queries `(B, groups, length, D)` to tokens: all, or the patches where CLS is no query."""
+        if not self.queries_cls:
             return self.restore(groups, grid).flatten(1, 3)
         patches = self.restore([group[:, :, 1:] for group in groups], grid).flatten(1, 3)
         return torch.cat([average_cls([group[:, :, :1] for group in groups], num_cls), patches], dim=1)
 
 
-def copy_cls(cls_tokens: torch.Tensor, num_groups: int) -> torch.Tensor:
-    """CLS tokens `(B, C, D)` to one for each group, `(B, groups, 1, D)`: copies of the one, or each group's own."""
-    return cls_tokens[:, :, None].expand(-1, num_groups, -1, -1)
-
-
 def average_cls(copies: list[torch.Tensor], num_cls: int) -> torch.Tensor:
-    """The inverse of `copy_cls`: the copies `(B, groups, 1, D)` of one CLS token are averaged, to `(B, C, D)`."""
+    """CLS tokens of the groups, `(B, groups, 1, D)` each, to `(B, C, D)`: copies of a single one are averaged."""
     cls_tokens = torch.cat(copies, dim=1).flatten(1, 2)
     return cls_tokens.mean(dim=1, keepdim=True) if num_cls == 1 else cls_tokens
 
@@ -231,10 +227,10 @@ def average_cls(copies: list[torch.Tensor], num_cls: int) -> torch.Tensor:
 class Clip(Neighbourhood):
     """All tokens of the clip (paper, equation 5): one group, which is the sequence as it stands."""
 
-    def group(self, tokens, num_cls, grid, with_cls):
+    def group(self, tokens, num_cls, grid):
         return [tokens[:, None]]
 
-    def ungroup(self, groups, num_cls, grid, with_cls):
+    def ungroup(self, groups, num_cls, grid):
         return groups[0][:, 0]
 
 
@@ -300,7 +296,7 @@ class CellNeighbourhood(Neighbourhood):
 
     def partition(self, patches):
         return [
-            torch.stack([patches[:, *cell].flatten(1, 3) for cell in cells], dim=1)
+            torch.stack([patches[(slice(None), *cell)].flatten(1, 3) for cell in cells], dim=1)
             for cells in self.cells_by_size(tuple(patches.shape[1:4]))
         ]
 
@@ -308,14 +304,14 @@ class CellNeighbourhood(Neighbourhood):
         patches = groups[0].new_empty(groups[0].shape[0], *grid, groups[0].shape[-1])
         for cells, members in zip(self.cells_by_size(grid), groups, strict=True):
             for cell, member in zip(cells, members.unbind(1), strict=True):
-                target = patches[:, *cell]
+                target = patches[(slice(None), *cell)]
                 target.copy_(member.view(target.shape))
         return patches
 
 
 class Local(CellNeighbourhood):
     """
-    One of the 2 × 2 windows of T × H/2 × W/2 patches that tile the clip (paper, section 3.5). Of an odd side the first
+    One of the 2 x 2 windows of T x H/2 x W/2 patches that tile the clip (paper, section 3.5). Of an odd side the first
     window has one patch more.
     """
 
@@ -379,9 +375,7 @@ class FALAttention(nn.Module):
         self.scaling = (config.hidden_size // config.num_attention_heads) ** -0.5
         self.attention_dropout = config.attention_probs_dropout_prob
         self.is_causal = False
-        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
-        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
-        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
+        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=config.qkv_bias)
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(
@@ -393,21 +387,16 @@ class FALAttention(nn.Module):
         `(B, C, D)` comes back. A neighbourhood in which CLS is no query returns the patches, `(B, T·H·W, D)`.
         """
         neighbourhood, num_cls = self.neighbourhood, hidden_states.shape[1] - grid[0] * grid[1] * grid[2]
-        keys = neighbourhood.group(self.k_proj(hidden_states), num_cls, grid, neighbourhood.keys_cls)
-        values = neighbourhood.group(self.v_proj(hidden_states), num_cls, grid, neighbourhood.keys_cls)
-        if cls_only:
-            cls_queries = self.q_proj(hidden_states[:, :num_cls])
-            queries = [copy_cls(cls_queries, key.shape[1]) for key in keys]
-        else:
-            queries = neighbourhood.group(self.q_proj(hidden_states), num_cls, grid, neighbourhood.queries_cls)
-
-        attended = [self.attend(*qkv, **kwargs) for qkv in zip(queries, keys, values, strict=True)]
-        outputs = [output for output, _ in attended]
-        if cls_only:
-            output = average_cls(outputs, num_cls)
-        else:
-            output = neighbourhood.ungroup(outputs, num_cls, grid, neighbourhood.queries_cls)
-        return self.o_proj(output), join_weights([weights for _, weights in attended])
+        first_query = 1 if neighbourhood.keys_cls and not neighbourhood.queries_cls else 0
+        outputs, weights = [], []
+        for group in neighbourhood.group(self.qkv(hidden_states), num_cls, grid):
+            query, key, value = group.chunk(3, dim=-1)
+            query = query[:, :, :1] if cls_only else query[:, :, first_query:]
+            output, weight = self.attend(query, key, value, **kwargs)
+            outputs.append(output)
+            weights.append(weight)
+        attended = average_cls(outputs, num_cls) if cls_only else neighbourhood.ungroup(outputs, num_cls, grid)
+        return self.o_proj(attended), join_weights(weights)
 
     def attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
@@ -568,14 +557,8 @@ TIMESFORMER_MAPPING = [
     WeightRenaming(r"\.layernorm_after", ".mlp.layernorm"),
     WeightRenaming(r"\.intermediate\.dense", ".mlp.fc1"),
     WeightRenaming(r"\.output\.dense", ".mlp.fc2"),
-    *(
-        WeightConverter(
-            rf"\.{source}\.attention\.qkv",
-            [f".steps.{step}.attention.{projection}_proj" for projection in "qkv"],
-            operations=[Chunk(dim=0)],
-        )
-        for source, step in (("temporal_attention", "temporal"), ("attention", "main"))
-    ),
+    WeightRenaming(r"\.temporal_attention\.attention\.qkv", ".steps.temporal.attention.qkv"),
+    WeightRenaming(r"\.attention\.attention\.qkv", ".steps.main.attention.qkv"),
     WeightConverter(
         "patch_embeddings.projection.weight", "patch_embeddings.projection.weight", operations=[FlattenKernel()]
     ),
