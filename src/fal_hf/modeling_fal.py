@@ -388,8 +388,12 @@ class FALAttention(nn.Module):
         """
         neighbourhood, num_cls = self.neighbourhood, hidden_states.shape[1] - grid[0] * grid[1] * grid[2]
         first_query = 1 if neighbourhood.keys_cls and not neighbourhood.queries_cls else 0
+        if first_query:  # CLS is a key of every place in the frame: project it once, then copy
+            groups = neighbourhood.group(self.qkv(hidden_states), num_cls, grid)
+        else:  # few copies of CLS: regroup one tensor instead of three
+            groups = [self.qkv(group) for group in neighbourhood.group(hidden_states, num_cls, grid)]
         outputs, weights = [], []
-        for group in neighbourhood.group(self.qkv(hidden_states), num_cls, grid):
+        for group in groups:
             query, key, value = group.chunk(3, dim=-1)
             query = query[:, :, :1] if cls_only else query[:, :, first_query:]
             output, weight = self.attend(query, key, value, **kwargs)
