@@ -85,9 +85,9 @@ class FALImageProcessor(ClipPreprocessing, TorchvisionBackend):
     resample = PILImageResampling.BILINEAR
     image_mean = (0.45, 0.45, 0.45)
     image_std = (0.225, 0.225, 0.225)
-    size = {"shortest_edge": 224}  # noqa: RUF012
+    size = {"shortest_edge": 224}
     default_to_square = False
-    crop_size = {"height": 224, "width": 224}  # noqa: RUF012
+    crop_size = {"height": 224, "width": 224}
     do_resize = True
     do_center_crop = True
     do_rescale = True
@@ -95,7 +95,7 @@ class FALImageProcessor(ClipPreprocessing, TorchvisionBackend):
     do_normalize = True
     do_convert_rgb = True
     do_flip_channel_order = False
-    model_input_names = ["pixel_values"]  # noqa: RUF012
+    model_input_names = ["pixel_values"]
 
     def __init__(self, **kwargs: Unpack[FALImageProcessorKwargs]):
         super().__init__(**kwargs)

@@ -4,6 +4,7 @@ What is unusual: one list of frames is one clip, floating-point clips that alrea
 floating-point frames are resized as such instead of passing through 8 bits. torchvision is not needed here.
 """
 
+from collections.abc import Callable
 from itertools import groupby
 from typing import Any
 
@@ -35,19 +36,22 @@ def is_frame(value: Any) -> bool:
     return isinstance(value, Image.Image) or (isinstance(value, np.ndarray | torch.Tensor) and value.ndim in (2, 3))
 
 
-def split_into_clips(images: Any) -> list:
+def split_into_clips(images: Any, *, is_clip: Callable[[Any], bool] = lambda value: False) -> list:
     """Sorts frames in any nesting into clips.
 
     Args:
         images: One frame (a clip of its own), a list of frames (one clip), a 4-D array or tensor (one clip), a 5-D
             one (many clips), or lists of these.
+        is_clip: Tells what else is a clip by itself, such as a file.
 
     Returns:
-        One entry a clip: a list of frames, or a 4-D array or tensor.
+        One entry a clip: a list of frames, a 4-D array or tensor, or what `is_clip` says.
 
     Raises:
         ValueError: where there is nothing, or something else than frames.
     """
+    if is_clip(images):
+        return [images]
     if is_frame(images):
         return [[images]]
     if isinstance(images, np.ndarray | torch.Tensor) and images.ndim in (4, 5):
@@ -58,7 +62,7 @@ def split_into_clips(images: Any) -> list:
         return [list(images)]
     if any(is_frame(item) for item in images):
         raise ValueError("A list holds single frames and whole clips together; give each clip a list of its own.")
-    return [clip for item in images for clip in split_into_clips(item)]
+    return [clip for item in images for clip in split_into_clips(item, is_clip=is_clip)]
 
 
 def describe(value: Any) -> str:
@@ -187,9 +191,9 @@ class FALImageProcessorPil(PilBackend):
     resample = PILImageResampling.BILINEAR
     image_mean = (0.45, 0.45, 0.45)
     image_std = (0.225, 0.225, 0.225)
-    size = {"shortest_edge": 224}  # noqa: RUF012
+    size = {"shortest_edge": 224}
     default_to_square = False
-    crop_size = {"height": 224, "width": 224}  # noqa: RUF012
+    crop_size = {"height": 224, "width": 224}
     do_resize = True
     do_center_crop = True
     do_rescale = True
@@ -197,7 +201,7 @@ class FALImageProcessorPil(PilBackend):
     do_normalize = True
     do_convert_rgb = True
     do_flip_channel_order = False
-    model_input_names = ["pixel_values"]  # noqa: RUF012
+    model_input_names = ["pixel_values"]
 
     def __init__(self, **kwargs: Unpack[FALImageProcessorKwargs]):
         super().__init__(**kwargs)

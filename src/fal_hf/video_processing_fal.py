@@ -1,0 +1,434 @@
+"""Videos to `pixel_values`: decoding with PyAV, the sampling of clips, and the pixel path of the image processor.
+
+What is unusual: files are decoded here, by `video_io`, and nothing but the frames of the clip is decoded to pixels; a
+clip that is too short repeats frames; frames come in any layout, size and range, decided for each clip.
+"""
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub.dataclasses import validate_typed_dict
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.image_processing_utils import BatchFeature
+from transformers.image_utils import PILImageResampling
+from transformers.processing_utils import Unpack, VideosKwargs
+from transformers.utils import IMAGE_PROCESSOR_NAME
+from transformers.video_processing_utils import BaseVideoProcessor
+from transformers.video_utils import VideoInput, VideoMetadata
+
+from .clip_sampling import clip_starts, strided_indices, strided_instants, uniform_indices, uniform_instants
+from .image_processing_fal import ClipPreprocessing, FALImageProcessor
+from .image_processing_pil_fal import FALImageProcessorKwargs, read_clip, split_into_clips
+from .video_io import VideoError, VideoFrames, VideoInfo, probe, read_frames
+
+SPACINGS = ("fps", "frame_stride", "frame_interval_seconds")
+
+
+class FALVideoProcessorKwargs(VideosKwargs, total=False):
+    """
+    frame_stride (`int`, *optional*):
+        Distance of the sampled frames, in frames. Unset: frames are spread evenly over the video.
+    frame_interval_seconds (`float`, *optional*):
+        Distance of the sampled frames, in seconds.
+    start_seconds (`float`, *optional*):
+        Where sampling begins, in seconds after the first frame.
+    num_clips (`int`, *optional*, defaults to 1):
+        How many clips [`FALVideoProcessor.sample_clips`] takes from a video.
+    short_clip (`str`, *optional*, defaults to `"hold"`):
+        What happens where a video is too short for `num_frames` different frames: `"hold"` shows some of them
+        longer, `"error"` raises.
+    do_flip_channel_order (`bool`, *optional*, defaults to `False`):
+        Whether to hand out BGR instead of RGB.
+    """
+
+    frame_stride: int | None
+    frame_interval_seconds: float | int | None
+    start_seconds: float | int | None
+    num_clips: int | None
+    short_clip: str | None
+    do_flip_channel_order: bool | None
+
+
+@dataclass
+class FALVideoMetadata(VideoMetadata):
+    """Where the frames of a clip are from: transformers' metadata and the exact instant of each frame.
+
+    `frames_indices` are numbers of frames from 0, where they are known; `frames_seconds` are seconds after the first
+    frame, where they are known.
+    """
+
+    frames_seconds: list[float] | None = None
+
+    @property
+    def timestamps(self) -> list[float]:
+        """Seconds of the sampled frames after the first frame of the video."""
+        return super().timestamps if self.frames_seconds is None else self.frames_seconds
+
+
+@dataclass(frozen=True)
+class SampledClip:
+    """The frames of one clip as they are in the video, not yet preprocessed, and where they are from.
+
+    `frames`: (T, H, W, 3) uint8 for a decoded video; a selection of what was given, in its own form, for frames.
+    """
+
+    frames: np.ndarray | torch.Tensor | list
+    metadata: FALVideoMetadata
+
+
+def is_encoded_video(value: Any) -> bool:
+    """Whether `value` is to be decoded: a path or URL, the bytes of a file, or a binary file object."""
+    return isinstance(value, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(value, "read")
+
+
+class FALVideoProcessor(ClipPreprocessing, BaseVideoProcessor):
+    """Turns videos into `pixel_values` of shape (B, T, C, H, W) in float32.
+
+    Videos are files (path, URL, bytes, binary file object), which are decoded with PyAV, or frames in any form that
+    [`FALImageProcessor`] takes; one or many of them, in any nesting. Pixels come out as from [`FALImageProcessor`].
+
+    **Which frames.** With `do_sample_frames` (the default) every video gives one clip of `num_frames` frames:
+
+    - spread evenly over the video, each from the middle of its share (the default);
+    - or every `frame_stride`-th frame, or one every `frame_interval_seconds`, from `start_seconds` on;
+    - or, with `fps`, evenly over the video, as many as `fps` a second make.
+
+    One of `fps`, `frame_stride` and `frame_interval_seconds` given in a call replaces a configured one, and so does
+    `num_frames` a configured `fps`. Without `do_sample_frames` all frames are taken.
+
+    **Frames that are given** are sampled alike. A clip that has exactly `num_frames` frames is taken as it is, unless
+    the call itself asks for a spacing. Seconds need a frame rate: pass it in `video_metadata`.
+
+    **Short clips.** Every instant gives the frame on display then, and instants after the end give the last frame. So
+    a video of fewer frames than a clip gives all of them in order, some repeated, and a clip of a fixed spacing holds
+    the last one (`short_clip="hold"`, the default); with `short_clip="error"` neither is done and a ValueError raised.
+    """
+
+    valid_kwargs = FALVideoProcessorKwargs
+
+    resample = PILImageResampling.BILINEAR
+    image_mean = (0.45, 0.45, 0.45)
+    image_std = (0.225, 0.225, 0.225)
+    size = {"shortest_edge": 224}
+    default_to_square = False
+    crop_size = {"height": 224, "width": 224}
+    do_resize = True
+    do_center_crop = True
+    do_rescale = True
+    rescale_factor = 1 / 255
+    do_normalize = True
+    do_convert_rgb = True
+    do_flip_channel_order = False
+    do_sample_frames = True
+    num_frames = 8
+    start_seconds = 0.0
+    num_clips = 1
+    short_clip = "hold"
+    model_input_names = ["pixel_values"]
+
+    def __init__(self, **kwargs: Unpack[FALVideoProcessorKwargs]):
+        super().__init__(**kwargs)
+        self._choose_sampling({})  # refuses bad settings here and not at the first video
+
+    @classmethod
+    def get_video_processor_dict(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> tuple[dict, dict]:
+        """Settings of a saved processor; those of an image processor are completed by the model's `num_frames`."""
+        settings, unused = super().get_video_processor_dict(pretrained_model_name_or_path, **kwargs)
+        if "num_frames" not in settings:
+            with suppress(OSError):  # a file by itself, or a repository without a model
+                config, _ = PreTrainedConfig.get_config_dict(pretrained_model_name_or_path, **kwargs)
+                settings = {**settings, "num_frames": config.get("num_frames") or cls.num_frames}
+        return settings, unused
+
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> list[str]:
+        """Saves `video_preprocessor_config.json` and, where there is none yet, `preprocessor_config.json`.
+
+        Pipelines need the second one, of a [`FALImageProcessor`] that gives the same pixels, to form batches.
+        """
+        files = super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        if not os.path.exists(os.path.join(save_directory, IMAGE_PROCESSOR_NAME)):
+            shared = {
+                name: getattr(self, name) for name in FALImageProcessorKwargs.__annotations__ if hasattr(self, name)
+            }
+            files += FALImageProcessor(**shared).save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        return files
+
+    def preprocess(self, videos: VideoInput, **kwargs: Unpack[FALVideoProcessorKwargs]) -> BatchFeature:
+        """Prepares one clip of each video.
+
+        Args:
+            videos: A path, URL, bytes or binary file object; or one frame, a list of frames (**one** video), a 4-D
+                array or tensor (one video), a 5-D one (many); or lists of any of these. Sizes, layouts and value
+                ranges may differ from video to video.
+            **kwargs: Any attribute of the processor, for this call alone. `video_metadata` (one entry a video) tells
+                the frame rate of given frames, `return_metadata` asks for metadata in the result.
+
+        Returns:
+            `pixel_values` (B, T, C, H, W) in float32, or a list of B clips where `return_tensors` is not given; with
+            `return_metadata` also `video_metadata`, a list of B [`FALVideoMetadata`].
+
+        Raises:
+            VideoError: (a ValueError) for a file that cannot be read.
+            ValueError: for input that is no video, and for options that contradict one another.
+        """
+        validate_typed_dict(self.valid_kwargs, kwargs)
+        sampling = self._choose_sampling({**kwargs, "num_clips": 1})
+        sources = split_into_clips(videos, is_clip=is_encoded_video)
+        metadata = _spread_metadata(kwargs.get("video_metadata"), count=len(sources))
+        clips = [_sample(source, known, sampling)[0] for source, known in zip(sources, metadata, strict=True)]
+        options = self._complete_options(kwargs)
+        reading = {name: options.pop(name) for name in ("do_convert_rgb", "input_data_format", "device")}
+        batch = self._preprocess([read_clip(clip.frames, **reading) for clip in clips], **options)
+        if options["return_metadata"]:
+            batch["video_metadata"] = [clip.metadata for clip in clips]
+        return batch
+
+    def sample_clips(self, video: Any, *, num_clips: int | None = None, **kwargs) -> list[SampledClip]:
+        """Takes `num_clips` clips from one video, decoding it once for all of them.
+
+        Clips of evenly spread frames span the whole video and interleave; clips of a fixed spacing begin at evenly
+        spread instants, the first one at `start_seconds`, and the last one ends with the video.
+
+        Args:
+            video: One video, as for a call; a list is a list of frames.
+            num_clips: Unset: the processor's own.
+            **kwargs: Sampling options and `video_metadata`, as for a call.
+
+        Returns:
+            `num_clips` clips. A call with `[clip.frames for clip in clips]` and `do_sample_frames=False` turns them
+            into `pixel_values`.
+
+        Raises:
+            VideoError: (a ValueError) for a file that cannot be read.
+            ValueError: for several videos, and for options that contradict one another.
+        """
+        sampling = self._choose_sampling({**kwargs, "num_clips": self.num_clips if num_clips is None else num_clips})
+        sources = split_into_clips(video, is_clip=is_encoded_video)
+        if len(sources) != 1:
+            raise ValueError(f"Expected one video, got {len(sources)}.")
+        (metadata,) = _spread_metadata(kwargs.get("video_metadata"), count=1)
+        return _sample(sources[0], metadata, sampling)
+
+    def sample_frames(
+        self, metadata: VideoMetadata, num_frames: int | None = None, fps: int | float | None = None, **kwargs
+    ) -> np.ndarray:
+        """Numbers of the frames of one clip, (T,) int64, in a video of `metadata.total_num_frames` frames."""
+        given = {**kwargs, "num_frames": num_frames, "fps": fps, "num_clips": 1}
+        sampling = self._choose_sampling({name: value for name, value in given.items() if value is not None})
+        plan = _plan_numbers(sampling, metadata.total_num_frames, rate=metadata.fps)
+        sampling.check_repeats(plan)
+        return plan[0]
+
+    def _choose_sampling(self, given: Mapping[str, Any]) -> "Sampling":
+        """The sampling options of a call, completed by the processor's own where they do not contradict it."""
+        spacings = [name for name in SPACINGS if given.get(name) is not None]
+        if len(spacings) > 1:
+            raise ValueError(f"Expected one of {', '.join(SPACINGS)}; got {' and '.join(spacings)}.")
+        if given.get("fps") is not None and given.get("num_frames") is not None:
+            raise ValueError("`num_frames` and `fps` exclude one another: `fps` says how many frames there are.")
+        options = {name: getattr(self, name, None) for name in Sampling.__dataclass_fields__}
+        if spacings:
+            options.update(dict.fromkeys(SPACINGS))
+        elif given.get("num_frames") is not None:
+            options["fps"] = None
+        options.update((name, value) for name, value in given.items() if name in options)
+        return Sampling(**{**options, "is_asked_for": bool(spacings)})
+
+    def _complete_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a call that concern pixels and output, completed and in the base class's form."""
+        names = [*self.valid_kwargs.__annotations__, "return_tensors"]
+        options = {name: given.get(name, getattr(self, name, None)) for name in names}
+        options = self._standardize_kwargs(**options)
+        self._validate_preprocess_kwargs(**options)
+        return options
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """Which frames are taken from a video, see [`FALVideoProcessor`]; `is_asked_for`: the call gave a spacing."""
+
+    do_sample_frames: bool | None
+    num_frames: int
+    fps: float | None
+    frame_stride: int | None
+    frame_interval_seconds: float | None
+    start_seconds: float | None
+    num_clips: int
+    short_clip: str
+    is_asked_for: bool = False
+
+    def __post_init__(self):
+        for name in ("num_frames", "num_clips", *SPACINGS):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"`{name}` must be positive and finite, got {value}.")
+        if not 0 <= (self.start_seconds or 0.0) < float("inf"):
+            raise ValueError(f"`start_seconds` must not be negative, got {self.start_seconds}.")
+        if self.short_clip not in ("hold", "error"):
+            raise ValueError(f'`short_clip` must be "hold" or "error", got {self.short_clip!r}.')
+        if sum(getattr(self, name) is not None for name in SPACINGS) > 1:
+            raise ValueError(f"At most one of {', '.join(SPACINGS)} can be set.")
+        if self.num_frames is None and self.fps is None:
+            raise ValueError("Expected `num_frames` or `fps`, got neither.")
+
+    def check_repeats(self, positions: np.ndarray) -> None:
+        """Raises a ValueError where a clip repeats frames and must not; (num_clips, num_frames) rising positions."""
+        if self.short_clip == "error" and (np.diff(positions, axis=1) <= 0).any():
+            length = positions.shape[1]
+            raise ValueError(f'too short for {length} different frames as asked for, and `short_clip` is "error"')
+
+
+def _spread_metadata(given: Any, *, count: int) -> list[FALVideoMetadata | None]:
+    """One entry a video, from nothing, one entry, or lists of entries in any nesting."""
+    if given is None:
+        return [None] * count
+    flat = _flatten(given)
+    if len(flat) != count:
+        raise ValueError(f"Expected one entry of `video_metadata` a video: {count}, got {len(flat)}.")
+    return [FALVideoMetadata(**entry) for entry in flat]
+
+
+def _flatten(given: Any) -> list[Mapping]:
+    return [given] if isinstance(given, Mapping) else [entry for item in given for entry in _flatten(item)]
+
+
+def _sample(source: Any, metadata: FALVideoMetadata | None, sampling: Sampling) -> list[SampledClip]:
+    """The clips of one video, a file or frames."""
+    return _decode_clips(source, sampling) if is_encoded_video(source) else _select_clips(source, metadata, sampling)
+
+
+def _decode_clips(video: Any, sampling: Sampling) -> list[SampledClip]:
+    """The clips of one file, decoded in one pass over the frames of all of them."""
+    info = probe(video)
+    if not sampling.do_sample_frames:
+        decoded = read_frames(video)
+        return [_clip_of(decoded, np.arange(len(decoded.frames)), info)]
+    try:
+        ((unit, plan),) = _plan_file(sampling, info).items()
+        unique, rows = np.unique(plan, return_inverse=True)
+        decoded = read_frames(video, **{unit: unique})
+        rows = rows.reshape(plan.shape)
+        sampling.check_repeats(decoded.seconds[rows])
+    except VideoError:
+        raise
+    except ValueError as error:
+        raise VideoError(_name_of(video), str(error)) from error
+    return [_clip_of(decoded, clip_rows, info) for clip_rows in rows]
+
+
+def _name_of(video: Any) -> str:
+    return os.fspath(video) if isinstance(video, str | os.PathLike) else getattr(video, "name", type(video).__name__)
+
+
+def _clip_of(decoded: VideoFrames, rows: np.ndarray, info: VideoInfo) -> SampledClip:
+    in_order = len(rows) == len(decoded.frames) and bool((rows == np.arange(len(rows))).all())
+    metadata = FALVideoMetadata(
+        total_num_frames=info.num_frames,
+        fps=info.frame_rate,
+        width=info.width,
+        height=info.height,
+        duration=info.duration_seconds,
+        video_backend="pyav",
+        frames_indices=_number_frames(decoded, rows, info),
+        frames_seconds=decoded.seconds[rows].tolist(),
+    )
+    return SampledClip(frames=decoded.frames if in_order else decoded.frames[rows], metadata=metadata)
+
+
+def _number_frames(decoded: VideoFrames, rows: np.ndarray, info: VideoInfo) -> list[int] | None:
+    """The numbers of the frames, as read, or from their times where the whole video keeps its frame rate."""
+    if decoded.indices is not None:
+        return decoded.indices[rows].tolist()
+    if info.num_frames is None or info.frame_rate is None:
+        return None
+    numbers = decoded.seconds[rows] * info.frame_rate
+    is_steady = abs(info.duration_seconds * info.frame_rate - info.num_frames) < 0.5
+    return np.rint(numbers).astype(int).tolist() if is_steady and (np.abs(numbers % 1 - 0.5) > 0.4).all() else None
+
+
+def _select_clips(frames: Any, known: FALVideoMetadata | None, sampling: Sampling) -> list[SampledClip]:
+    known = known or FALVideoMetadata(total_num_frames=len(frames))
+    as_it_is = len(frames) == sampling.num_frames and not sampling.is_asked_for and sampling.fps is None
+    if not sampling.do_sample_frames or (as_it_is and sampling.num_clips == 1):
+        plan = np.arange(len(frames))[None]
+    else:
+        plan = _plan_numbers(sampling, len(frames), rate=known.fps)
+        sampling.check_repeats(plan)
+    return [_selection(frames, indices, known) for indices in plan]
+
+
+def _selection(frames: Any, indices: np.ndarray, known: FALVideoMetadata) -> SampledClip:
+    """The chosen ones of given frames, which may be a selection of a video themselves."""
+    numbers = np.arange(len(frames)) if known.frames_indices is None else np.asarray(known.frames_indices)
+    numbers = numbers[indices] if len(numbers) == len(frames) else indices
+    seconds = None if known.fps is None else (numbers / known.fps).tolist()
+    metadata = replace(known, frames_indices=numbers.tolist(), frames_seconds=seconds)
+    if np.array_equal(indices, np.arange(len(frames))):
+        return SampledClip(frames=frames, metadata=metadata)
+    chosen = [frames[index] for index in indices] if isinstance(frames, list) else frames[indices]
+    return SampledClip(frames=chosen, metadata=metadata)
+
+
+# ---- which frames: arrays of (num_clips, num_frames) ----
+
+
+def _plan_file(sampling: Sampling, info: VideoInfo) -> dict[str, np.ndarray]:
+    """What to ask `read_frames` for: `indices` where a stride counts frames, else `seconds`."""
+    rate = info.frame_rate
+    if sampling.frame_stride is None:
+        return {"seconds": _plan_instants(sampling, info.duration_seconds, step=sampling.frame_interval_seconds)}
+    if info.num_frames is not None:
+        return {"indices": _plan_numbers(sampling, info.num_frames, rate=rate)}
+    step = sampling.frame_stride / _known_rate(rate, "`frame_stride`")
+    return {"seconds": _plan_instants(sampling, info.duration_seconds, step=step)}
+
+
+def _plan_instants(sampling: Sampling, duration_seconds: float, *, step: float | None) -> np.ndarray:
+    """Seconds after the first frame, spread evenly or, with a `step` in seconds, at that distance."""
+    start, num_clips = sampling.start_seconds or 0.0, sampling.num_clips
+    remaining = _remaining(duration_seconds, start)
+    num_frames = sampling.num_frames
+    if sampling.fps is not None:
+        num_frames = max(1, int(remaining * sampling.fps + 1e-6))
+    if step is None:
+        return start + uniform_instants(remaining, num_frames, num_clips=num_clips)
+    starts = [0.0] if num_clips == 1 else clip_starts(remaining, num_frames * step, num_clips)
+    clips = [strided_instants(remaining, num_frames, stride_seconds=step, start_seconds=first) for first in starts]
+    return start + np.stack(clips)
+
+
+def _plan_numbers(sampling: Sampling, total_frames: int, *, rate: float | None) -> np.ndarray:
+    """Numbers of frames among `total_frames`, of which `rate` make a second."""
+    if sampling.fps is not None or sampling.frame_interval_seconds is not None:
+        rate = _known_rate(rate, "`fps`" if sampling.fps is not None else "`frame_interval_seconds`")
+        instants = _plan_instants(sampling, total_frames / rate, step=sampling.frame_interval_seconds)
+        # a time just below a frame's, by rounding, is that frame's
+        return np.minimum(np.floor(instants * rate + 1e-6).astype(np.int64), total_frames - 1)
+    start = round(sampling.start_seconds * _known_rate(rate, "`start_seconds`")) if sampling.start_seconds else 0
+    remaining, num_frames, num_clips = _remaining(total_frames, start), sampling.num_frames, sampling.num_clips
+    stride = sampling.frame_stride
+    if stride is None:
+        return start + uniform_indices(remaining, num_frames, num_clips=num_clips)
+    starts = [0] if num_clips == 1 else clip_starts(remaining, (num_frames - 1) * stride + 1, num_clips)
+    clips = [strided_indices(remaining, num_frames, stride=stride, start=int(first)) for first in starts]
+    return start + np.stack(clips)
+
+
+def _remaining(length: float, start: float) -> float:
+    if start >= length:
+        raise ValueError("sampling starts where the video is over; choose a smaller `start_seconds`")
+    return length - start
+
+
+def _known_rate(rate: float | None, option: str) -> float:
+    if not rate:
+        raise ValueError(f"{option} needs the frame rate, which is unknown; give `fps` in `video_metadata`")
+    return rate
+
+
+__all__ = ["FALVideoMetadata", "FALVideoProcessor", "SampledClip"]
