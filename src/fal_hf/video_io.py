@@ -44,6 +44,7 @@ MEASURED_WHOLE_BYTES = 16 * 2**20
 READ_AHEAD_PACKETS = 1024
 READ_AHEAD_BYTES = 32 * 2**20
 NETWORK_TIMEOUT_SECONDS = 30.0
+RESYNC_ATTEMPTS = 10_000
 # Demuxers that render text as video; a text file is not a video.
 TEXT_FORMATS = frozenset({"tty", "bin", "xbin", "adf", "idf"})
 FAILURES = (av.FFmpegError, OSError, EOFError, MemoryError, UnicodeError, ValueError, OverflowError)
@@ -326,15 +327,24 @@ class _Source:
 
     def read_packet(self):
         """The next whole packet of the stream, or None at the end of what can be read."""
-        try:
-            for packet in self._packets:
-                if packet.size == 0 or packet.is_corrupt:
-                    continue
-                if self.first_packet_key is None:
-                    self.first_packet_key = _key_of(packet)
-                return packet
-        except av.error.InvalidDataError as error:
-            self.last_error = error
+        for _ in range(RESYNC_ATTEMPTS):
+            try:
+                return self._next_whole_packet()
+            except av.error.BlockingIOError:
+                # So says the MPEG-TS demuxer after 64 KiB of rubbish: the next call looks further.
+                self._packets = self.container.demux(self.stream)
+            except av.error.InvalidDataError as error:
+                self.last_error = error
+                return None
+        return None
+
+    def _next_whole_packet(self):
+        for packet in self._packets:
+            if packet.size == 0 or packet.is_corrupt:
+                continue
+            if self.first_packet_key is None:
+                self.first_packet_key = _key_of(packet)
+            return packet
         return None
 
     def decode(self, packet, *, skip_unreferenced: bool = False) -> list:
