@@ -1,7 +1,7 @@
 """Videos to `pixel_values`: decoding with PyAV, the sampling of clips, and the pixel path of the image processor.
 
 What is unusual: files are decoded here, by `video_io`, and nothing but the frames of the clip is decoded to pixels; a
-clip that is too short repeats frames; frames come in any layout, size and range, decided for each clip.
+clip that is too short holds its last frame; frames come in any layout, size and range, decided for each clip.
 """
 
 import os
@@ -21,7 +21,7 @@ from transformers.utils import IMAGE_PROCESSOR_NAME
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoInput, VideoMetadata
 
-from .clip_sampling import clip_starts, strided_indices, strided_instants, uniform_indices, uniform_instants
+from .clip_sampling import strided_indices, strided_instants, uniform_indices, uniform_instants
 from .image_processing_fal import ClipPreprocessing, FALImageProcessor
 from .image_processing_pil_fal import FALImageProcessorKwargs, read_clip, split_into_clips
 from .video_io import VideoError, VideoFrames, VideoInfo, probe, read_frames
@@ -40,8 +40,8 @@ class FALVideoProcessorKwargs(VideosKwargs, total=False):
     num_clips (`int`, *optional*, defaults to 1):
         How many clips [`FALVideoProcessor.sample_clips`] takes from a video.
     short_clip (`str`, *optional*, defaults to `"hold"`):
-        What happens where a video is too short for `num_frames` different frames: `"hold"` shows some of them
-        longer, `"error"` raises.
+        What happens where a video is too short for `num_frames` different frames: `"hold"` repeats the last
+        one, `"error"` raises.
     do_flip_channel_order (`bool`, *optional*, defaults to `False`):
         Whether to hand out BGR instead of RGB.
     """
@@ -104,9 +104,9 @@ class FALVideoProcessor(ClipPreprocessing, BaseVideoProcessor):
     **Frames that are given** are sampled alike. A clip that has exactly `num_frames` frames is taken as it is, unless
     the call itself asks for a spacing. Seconds need a frame rate: pass it in `video_metadata`.
 
-    **Short clips.** Every instant gives the frame on display then, and instants after the end give the last frame. So
-    a video of fewer frames than a clip gives all of them in order, some repeated, and a clip of a fixed spacing holds
-    the last one (`short_clip="hold"`, the default); with `short_clip="error"` neither is done and a ValueError raised.
+    **Short clips.** What would lie behind the end is the last frame again: a video of fewer frames than a clip gives
+    all of them in order and holds the last one, and so does a clip of a fixed spacing that outlasts the video
+    (`short_clip="hold"`, the default). With `short_clip="error"` a clip that repeats frames raises a ValueError.
     """
 
     valid_kwargs = FALVideoProcessorKwargs
@@ -276,6 +276,17 @@ class Sampling:
         if self.num_frames is None and self.fps is None:
             raise ValueError("Expected `num_frames` or `fps`, got neither.")
 
+    def count_frames(self, duration_seconds: float) -> int:
+        """How many frames a clip of a video of this length has."""
+        return self.num_frames if self.fps is None else max(1, int(duration_seconds * self.fps + 1e-6))
+
+    def start_within(self, duration_seconds: float) -> float:
+        """Seconds where sampling begins; a ValueError where a video of this length is over by then."""
+        start_seconds = self.start_seconds or 0.0
+        if start_seconds >= duration_seconds:
+            raise ValueError(f"ends at {duration_seconds:.3f} s, before `start_seconds`, which is {start_seconds} s")
+        return start_seconds
+
     def check_repeats(self, positions: np.ndarray) -> None:
         """Raises a ValueError where a clip repeats frames and must not; (num_clips, num_frames) rising positions."""
         if self.short_clip == "error" and (np.diff(positions, axis=1) <= 0).any():
@@ -378,51 +389,41 @@ def _selection(frames: Any, indices: np.ndarray, known: FALVideoMetadata) -> Sam
 
 
 def _plan_file(sampling: Sampling, info: VideoInfo) -> dict[str, np.ndarray]:
-    """What to ask `read_frames` for: `indices` where a stride counts frames, else `seconds`."""
-    rate = info.frame_rate
-    if sampling.frame_stride is None:
-        return {"seconds": _plan_instants(sampling, info.duration_seconds, step=sampling.frame_interval_seconds)}
-    if info.num_frames is not None:
-        return {"indices": _plan_numbers(sampling, info.num_frames, rate=rate)}
-    step = sampling.frame_stride / _known_rate(rate, "`frame_stride`")
-    return {"seconds": _plan_instants(sampling, info.duration_seconds, step=step)}
-
-
-def _plan_instants(sampling: Sampling, duration_seconds: float, *, step: float | None) -> np.ndarray:
-    """Seconds after the first frame, spread evenly or, with a `step` in seconds, at that distance."""
-    start, num_clips = sampling.start_seconds or 0.0, sampling.num_clips
-    remaining = _remaining(duration_seconds, start)
-    num_frames = sampling.num_frames
-    if sampling.fps is not None:
-        num_frames = max(1, int(remaining * sampling.fps + 1e-6))
+    """What to ask `read_frames` for: `indices` where frames are to be counted, else `seconds`."""
+    if info.num_frames is not None and (sampling.frame_stride is not None or _is_short(sampling, info)):
+        return {"indices": _plan_numbers(sampling, info.num_frames, rate=info.frame_rate)}
+    start_seconds = sampling.start_within(info.duration_seconds)
+    shape = {"num_clips": sampling.num_clips, "start_seconds": start_seconds}
+    num_frames = sampling.count_frames(info.duration_seconds - start_seconds)
+    step = sampling.frame_interval_seconds
+    if sampling.frame_stride is not None:
+        step = sampling.frame_stride / _known_rate(info.frame_rate, "`frame_stride`")
     if step is None:
-        return start + uniform_instants(remaining, num_frames, num_clips=num_clips)
-    starts = [0.0] if num_clips == 1 else clip_starts(remaining, num_frames * step, num_clips)
-    clips = [strided_instants(remaining, num_frames, stride_seconds=step, start_seconds=first) for first in starts]
-    return start + np.stack(clips)
+        return {"seconds": uniform_instants(info.duration_seconds, num_frames, **shape)}
+    return {"seconds": strided_instants(info.duration_seconds, num_frames, stride_seconds=step, **shape)}
+
+
+def _is_short(sampling: Sampling, info: VideoInfo) -> bool:
+    """Whether too few frames are there to spread, so that the last one is to be held."""
+    if sampling.frame_interval_seconds is not None or sampling.fps is not None:
+        return False
+    return info.num_frames - round((sampling.start_seconds or 0.0) * (info.frame_rate or 0.0)) < sampling.num_frames
 
 
 def _plan_numbers(sampling: Sampling, total_frames: int, *, rate: float | None) -> np.ndarray:
     """Numbers of frames among `total_frames`, of which `rate` make a second."""
-    if sampling.fps is not None or sampling.frame_interval_seconds is not None:
-        rate = _known_rate(rate, "`fps`" if sampling.fps is not None else "`frame_interval_seconds`")
-        instants = _plan_instants(sampling, total_frames / rate, step=sampling.frame_interval_seconds)
-        # a time just below a frame's, by rounding, is that frame's
-        return np.minimum(np.floor(instants * rate + 1e-6).astype(np.int64), total_frames - 1)
-    start = round(sampling.start_seconds * _known_rate(rate, "`start_seconds`")) if sampling.start_seconds else 0
-    remaining, num_frames, num_clips = _remaining(total_frames, start), sampling.num_frames, sampling.num_clips
-    stride = sampling.frame_stride
+    start, num_frames, stride = 0, sampling.num_frames, sampling.frame_stride
+    if sampling.start_seconds:
+        rate = _known_rate(rate, "`start_seconds`")
+        start = round(sampling.start_within(total_frames / rate) * rate)
+    if sampling.fps is not None:
+        num_frames = sampling.count_frames((total_frames - start) / _known_rate(rate, "`fps`"))
+    if sampling.frame_interval_seconds is not None:
+        stride = sampling.frame_interval_seconds * _known_rate(rate, "`frame_interval_seconds`")
+    shape = {"num_clips": sampling.num_clips, "start": min(start, total_frames - 1)}
     if stride is None:
-        return start + uniform_indices(remaining, num_frames, num_clips=num_clips)
-    starts = [0] if num_clips == 1 else clip_starts(remaining, (num_frames - 1) * stride + 1, num_clips)
-    clips = [strided_indices(remaining, num_frames, stride=stride, start=int(first)) for first in starts]
-    return start + np.stack(clips)
-
-
-def _remaining(length: float, start: float) -> float:
-    if start >= length:
-        raise ValueError("sampling starts where the video is over; choose a smaller `start_seconds`")
-    return length - start
+        return uniform_indices(total_frames, num_frames, **shape)
+    return strided_indices(total_frames, num_frames, stride=stride, **shape)
 
 
 def _known_rate(rate: float | None, option: str) -> float:
