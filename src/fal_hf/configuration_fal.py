@@ -123,11 +123,20 @@ class FALConfig(PreTrainedConfig):
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Reads `config.json`; a TimeSformer configuration is a FAL configuration (same fields, same meaning)."""
+        """
+        Reads `config.json`. A TimeSformer configuration is a FAL configuration: same fields, same meaning.
+
+        Raises:
+            ValueError: if the configuration is of another kind of model.
+        """
         config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        if config_dict.get("model_type") == "timesformer":
-            config_dict["model_type"] = cls.model_type
-        return config_dict, kwargs
+        model_type = config_dict.get("model_type", cls.model_type)
+        if model_type not in (cls.model_type, "timesformer"):
+            raise ValueError(
+                f"{pretrained_model_name_or_path}: expected the configuration of a FAL or TimeSformer model, "
+                f"got model_type={model_type!r}; load it with the class of that model"
+            )
+        return config_dict | {"model_type": cls.model_type}, kwargs
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs):
