@@ -117,14 +117,14 @@ def probe(video: Video, *, num_threads: int | None = None, max_pixels_per_frame:
     """
     with _opened(video, num_threads=num_threads, max_pixels=max_pixels_per_frame) as source:
         first = _Playhead(source).first_frame()
-        flow = _measure(source, first)
+        duration_seconds, num_frames = _measure(source, first)
         height, width = _upright_shape(first)
         return VideoInfo(
             width=width,
             height=height,
             start_seconds=float(first.pts * source.time_base) if source.has_timestamps else 0.0,
-            duration_seconds=flow.duration_seconds,
-            num_frames=flow.num_frames,
+            duration_seconds=duration_seconds,
+            num_frames=num_frames,
             frame_rate=float(source.frame_rate) if source.frame_rate else None,
             rotation_degrees=_rotation_degrees(first),
             codec=source.stream.codec_context.codec.name,
@@ -168,7 +168,7 @@ def read_frames(
             return _read_instants(source, seconds, max_output_bytes)
         if indices is not None:
             return _read_numbers(source, indices, max_output_bytes)
-        return _read_all(source, max_output_bytes)
+        return _read_counted(source, None, max_output_bytes)
 
 
 def _checked_request(seconds, indices) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -273,15 +273,12 @@ class _Source:
         self._packets = self.container.demux(self.stream)
 
     def _open_container(self):
-        video, options = self.video, {"max_pixels": str(self.max_pixels)}
-        if _is_url(video):
-            options["protocol_whitelist"] = "http,https,tls,tcp,crypto,httpproxy"
-            return av.open(
-                video, mode="r", options=options, metadata_errors="replace", timeout=NETWORK_TIMEOUT_SECONDS
-            )
-        # A playlist in disguise must not make us read other places.
-        options["protocol_whitelist"] = "file"
-        return av.open(self._local_file(), mode="r", options=options, metadata_errors="replace")
+        video, timeout, protocols = self.video, NETWORK_TIMEOUT_SECONDS, "http,https,tls,tcp,crypto,httpproxy"
+        if not _is_url(video):
+            # A playlist in disguise must not make us read other places.
+            video, timeout, protocols = self._local_file(), None, "file"
+        options = {"max_pixels": str(self.max_pixels), "protocol_whitelist": protocols}
+        return av.open(video, mode="r", options=options, metadata_errors="replace", timeout=timeout)
 
     def _local_file(self) -> str | BinaryIO:
         """What av opens: a path that it cannot take for a protocol's name, or a file object at its beginning."""
@@ -680,8 +677,7 @@ def _read_ticks(source: _Source, ticks: list[int], max_bytes: int, *, exact: boo
         if exact and frame.pts != playhead.start + tick:
             raise _MustCount
         output.put(positions, frame)
-    seconds = [float((pts - playhead.start) * source.time_base) for pts in output.ticks]
-    return VideoFrames(frames=output.frames, seconds=np.array(seconds), indices=None)
+    return VideoFrames(frames=output.frames, seconds=output.seconds(), indices=None)
 
 
 def _packet_times(source: _Source, count: int) -> list[int]:
@@ -703,31 +699,24 @@ def _packet_times(source: _Source, count: int) -> list[int]:
     return times
 
 
-def _read_counted(source: _Source, numbers: list[int], max_bytes: int, *, hold_last: bool = False) -> VideoFrames:
-    """Frames by number, everything before them decoded; hold_last: one number past the end gives the last frame."""
-    wanted, last_wanted = _positions_of(numbers), max(numbers)
-    clock, output = _Clock(source), None
+def _read_counted(
+    source: _Source, numbers: list[int] | None, max_bytes: int, *, hold_last: bool = False
+) -> VideoFrames:
+    """Frames by number, or all, everything before them decoded; hold_last: one past the end gives the last frame."""
+    wanted = None if numbers is None else _positions_of(numbers)
+    output = None
     for number, frame in _numbered_frames(source):
-        clock.see(frame)
-        output = output or _Output(source, frame, max_bytes, count=len(numbers))
-        if number in wanted:
-            output.put(wanted.pop(number), frame, number=number)
-        if number >= last_wanted:
+        output = output or _Output(source, frame, max_bytes, count=None if numbers is None else len(numbers))
+        output.see(frame)
+        positions = [number] if wanted is None else wanted.pop(number, [])
+        output.put(positions, frame, number=number)
+        if wanted is not None and not wanted:
             break
-    if hold_last and number + 1 in wanted:
-        output.put(wanted.pop(number + 1), frame, number=number)
+    if wanted and hold_last:
+        output.put(wanted.pop(number + 1, []), frame, number=number)
     if wanted:
-        raise source.error(f"has {number + 1} frames, number {last_wanted} (from 0) was asked for")
-    return output.as_counted(clock)
-
-
-def _read_all(source: _Source, max_bytes: int) -> VideoFrames:
-    clock, output = _Clock(source), None
-    for number, frame in _numbered_frames(source):
-        clock.see(frame)
-        output = output or _Output(source, frame, max_bytes)
-        output.put([number], frame, number=number)
-    return output.as_counted(clock)
+        raise source.error(f"has {number + 1} frames, number {max(wanted)} (from 0) was asked for")
+    return output.with_numbers()
 
 
 def _positions_of(values: list[int]) -> dict[int, list[int]]:
@@ -738,39 +727,20 @@ def _positions_of(values: list[int]) -> dict[int, list[int]]:
     return positions
 
 
-class _Clock:
-    """Seconds of counted frames: their own times where these are in order, else their number over the frame rate."""
-
-    def __init__(self, source: _Source):
-        self.source = source
-        self.in_order = source.has_timestamps
-        self.first = self.last = None
-
-    def see(self, frame) -> None:
-        if frame.pts is None or (self.last is not None and frame.pts < self.last):
-            self.in_order = False
-        self.last = frame.pts
-        self.first = self.last if self.first is None else self.first
-
-    def seconds(self, numbers: np.ndarray, ticks: list[int | None]) -> np.ndarray:
-        if not self.in_order:
-            return numbers / float(self.source.counting_rate)
-        return np.array([float((tick - self.first) * self.source.time_base) for tick in ticks])
-
-
 class _Output:
-    """The growing result: converts each frame once and puts it where it was asked for."""
+    """The result as it grows: converts a frame once and puts it wherever it was asked for."""
 
-    def __init__(self, source: _Source, first, max_bytes: int, *, count: int | None = None):
+    def __init__(self, source: _Source, first, max_bytes: int, *, count: int | None):
         self.source = source
         self.max_bytes = max_bytes
         self.shape = (*_upright_shape(first), 3)
-        self.fixed = count is not None
+        self.grows = count is None
         self._check_size(count or 1)
-        self.frames = np.empty((count if self.fixed else 16, *self.shape), np.uint8)
+        self.frames = np.empty((count or 16, *self.shape), np.uint8)
         self.ticks: list[int | None] = [None] * (count or 0)
-        self.numbers: list[int | None] = [None] * (count or 0)
-        self.shown = None
+        self.numbers: list[int] = [0] * (count or 0)
+        self.first_ticks = self.last_ticks = first.pts
+        self.in_order = source.has_timestamps
 
     def _check_size(self, count: int) -> None:
         size = count * math.prod(self.shape)
@@ -778,32 +748,41 @@ class _Output:
             what = f"{count} frames of {self.shape[1]} x {self.shape[0]} take {size} bytes"
             raise self.source.error(f"{what}, over max_output_bytes = {self.max_bytes}: ask for fewer frames")
 
-    def put(self, positions: list[int], frame, *, number: int | None = None) -> None:
-        self._make_room(positions[-1] + 1)
-        if frame is not self.shown:
-            self.source.check_pixels(frame.width, frame.height)
-            self.image = _upright_rgb(frame, self.shape[:2])
-            self.shown = frame
+    def see(self, frame) -> None:
+        """Notes a decoded frame, asked for or not: whether frames come in the order of their times."""
+        self.in_order = self.in_order and frame.pts is not None and frame.pts >= self.last_ticks
+        self.last_ticks = frame.pts
+
+    def put(self, positions: list[int], frame, *, number: int = 0) -> None:
+        if not positions:
+            return
+        if self.grows:
+            self._make_room(positions[-1] + 1)
+        self.source.check_pixels(frame.width, frame.height)
+        image = _upright_rgb(frame, self.shape[:2])
         for position in positions:
-            self.frames[position] = self.image
+            self.frames[position] = image
             self.ticks[position] = frame.pts
             self.numbers[position] = number
 
     def _make_room(self, count: int) -> None:
-        if self.fixed:
-            return
         self._check_size(count)
         if count > len(self.frames):
-            # In place: a list stacked at the end would need all the memory twice.
+            # In place: a list that is stacked at the end would need all the memory twice.
             self.frames.resize((count + count // 2, *self.shape), refcheck=False)
         self.ticks.append(None)
-        self.numbers.append(None)
+        self.numbers.append(0)
 
-    def as_counted(self, clock: _Clock) -> VideoFrames:
+    def seconds(self) -> np.ndarray:
+        return np.array([float((ticks - self.first_ticks) * self.source.time_base) for ticks in self.ticks])
+
+    def with_numbers(self) -> VideoFrames:
+        """The result of counting: where frames have no times in order, their time is number / frame rate."""
         numbers = np.array(self.numbers, dtype=np.int64)
-        if not self.fixed:
+        if self.grows:
             self.frames.resize((len(numbers), *self.shape), refcheck=False)
-        return VideoFrames(frames=self.frames, seconds=clock.seconds(numbers, self.ticks), indices=numbers)
+        seconds = self.seconds() if self.in_order else numbers / float(self.source.counting_rate)
+        return VideoFrames(frames=self.frames, seconds=seconds, indices=numbers)
 
 
 # ---- pixels ----
@@ -846,47 +825,41 @@ def _upright_rgb(frame, shape: tuple[int, int]) -> np.ndarray:
 # ---- measuring ----
 
 
-@dataclass(frozen=True)
-class _Extent:
-    duration_seconds: float
-    num_frames: int | None
-
-
-def _measure(source: _Source, first) -> _Extent:
-    """Duration and frame count from the packets: all of a small file's, those at the end of a large one's."""
-    container, stream = source.container, source.stream
-    header_ticks = stream.duration
-    if header_ticks is None and container.duration:
-        header_ticks = int(Fraction(container.duration, av.time_base) / source.time_base)
-    if source.has_timestamps and first.pts is not None and header_ticks and container.size > MEASURED_WHOLE_BYTES:
-        end = _end_near(source, first.pts, first.pts + header_ticks)
+def _measure(source: _Source, first) -> tuple[float, int | None]:
+    """Seconds and frame count from the packets: all of a small file's, those at the end of a large one's."""
+    stream, expected = source.stream, _header_ticks(source)
+    if source.has_timestamps and first.pts is not None and expected and source.container.size > MEASURED_WHOLE_BYTES:
+        end = _end_near(source, first.pts, first.pts + expected)
         if end is not None:
-            agrees = abs(end - first.pts - header_ticks) * source.time_base * source.counting_rate < 1
-            return _Extent(float((end - first.pts) * source.time_base), (stream.frames or None) if agrees else None)
-    return _measure_whole(source, first)
+            differs = abs(end - first.pts - expected) * source.time_base * source.counting_rate >= 1
+            return float((end - first.pts) * source.time_base), None if differs else stream.frames or None
+    source.rewind()
+    count, end = _read_to_end(source)
+    if not source.has_timestamps or first.pts is None or end is None:
+        return float(count / source.counting_rate), None
+    return float((end - first.pts) * source.time_base), count
+
+
+def _header_ticks(source: _Source) -> int | None:
+    """The duration that the header names, in ticks."""
+    if source.stream.duration is None and source.container.duration:
+        return int(Fraction(source.container.duration, av.time_base) / source.time_base)
+    return source.stream.duration
 
 
 def _end_near(source: _Source, start: int, expected_end: int) -> int | None:
     """Where the last packet's frame ends, sought from ever earlier before the time that the header names."""
     lead = int(SEEK_DISTANCE_SECONDS / source.time_base)
     while lead < expected_end - start and source.seek(expected_end - lead):
-        end = _read_extent(source)[1]
+        end = _read_to_end(source)[1]
         if end is not None:
             return end
         lead *= 4
     return None
 
 
-def _measure_whole(source: _Source, first) -> _Extent:
-    source.rewind()
-    count, end = _read_extent(source)
-    if not source.has_timestamps or first.pts is None or end is None:
-        return _Extent(float(count / source.counting_rate), None)
-    return _Extent(float((end - first.pts) * source.time_base), count)
-
-
-def _read_extent(source: _Source) -> tuple[int, int | None]:
-    """Number of shown packets from here on, and the end of the last one's frame in ticks."""
+def _read_to_end(source: _Source) -> tuple[int, int | None]:
+    """Number of shown packets from here on, and where the last one's frame ends, in ticks."""
     count, end = 0, None
     frame_ticks = int(1 / (source.counting_rate * source.time_base))
     while (packet := source.read_packet()) is not None:
