@@ -10,6 +10,8 @@ What is unusual here:
   before the instant is dropped, far instants are reached by a seek, and frames that no other frame refers to are
   skipped on the way. A frame is returned only if it is the one that the packets announce for the instant; otherwise
   it is looked for again without these shortcuts.
+* Damage is an error where it hides more than half a second; shorter losses and the smears that follow a damaged
+  place until the next keyframe are shown as players show them.
 * Whatever is wrong with a video becomes a `VideoError` that names the video and the reason.
 
 Frames keep their stored pixels: no tone mapping of HDR (its matrix and range are applied, its brightness curve stays)
@@ -270,6 +272,7 @@ class _Source:
         self.has_timestamps = not (self.container.format.name == "avi" and context.has_b_frames)
         self.first_packet_key = None
         self.last_error: BaseException | None = None
+        self.is_damaged = False
         self._packets = self.container.demux(self.stream)
 
     def _open_container(self):
@@ -332,11 +335,13 @@ class _Source:
                 self._packets = self.container.demux(self.stream)
             except av.error.InvalidDataError as error:
                 self.last_error = error
+                self.is_damaged = True
                 return None
         return None
 
     def _next_whole_packet(self):
         for packet in self._packets:
+            self.is_damaged |= packet.is_corrupt
             if packet.size == 0 or packet.is_corrupt:
                 continue
             if self.first_packet_key is None:
@@ -450,6 +455,8 @@ class _Playhead:
         if self._missing(ticks):
             self._look_again(ticks)
         self._check_end(ticks)
+        if self._is_lost(ticks):
+            raise self.source.error(self._loss(ticks))
         return self.held
 
     def _is_far(self, ticks: int) -> bool:
@@ -608,8 +615,13 @@ class _Playhead:
         if self.held is None:
             self._go_to_start()
             self._advance(ticks)
-        if self.held is None or (self._missing(ticks) and ticks - self.held.pts > self._ticks(LONGEST_LOSS_SECONDS)):
-            raise self.source.error(self._loss(ticks))
+
+    def _is_lost(self, ticks: int) -> bool:
+        """Whether a frame is held for long where the file is damaged, and not because the next one comes late."""
+        if self.held is None:
+            return True
+        longest = max(self._ticks(LONGEST_LOSS_SECONDS), 2 * self._frame_ticks())
+        return ticks - self.held.pts > longest and (self._missing(ticks) or self.source.is_damaged)
 
     # what to say
 
