@@ -152,11 +152,16 @@ class FALVideoProcessor(ClipPreprocessing, BaseVideoProcessor):
         """
         files = super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
         if not os.path.exists(os.path.join(save_directory, IMAGE_PROCESSOR_NAME)):
-            shared = {
-                name: getattr(self, name) for name in FALImageProcessorKwargs.__annotations__ if hasattr(self, name)
-            }
-            files += FALImageProcessor(**shared).save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+            beside = self._make_image_processor()
+            files += beside.save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
         return files
+
+    def _make_image_processor(self) -> FALImageProcessor:
+        names = FALImageProcessorKwargs.__annotations__.keys() - {"default_to_square"}
+        shared = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        if self._auto_class is not None:  # the code, this module's imports included, has been saved with the processor
+            shared["auto_map"] = {"AutoImageProcessor": "image_processing_fal.FALImageProcessor"}
+        return FALImageProcessor(**shared)
 
     def preprocess(self, videos: VideoInput, **kwargs: Unpack[FALVideoProcessorKwargs]) -> BatchFeature:
         """Prepares one clip of each video.
