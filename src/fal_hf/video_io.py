@@ -32,6 +32,7 @@ from typing import BinaryIO
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 Video = str | Path | bytes | BinaryIO
 
@@ -47,6 +48,8 @@ READ_AHEAD_PACKETS = 1024
 READ_AHEAD_BYTES = 32 * 2**20
 NETWORK_TIMEOUT_SECONDS = 30.0
 RESYNC_ATTEMPTS = 10_000
+# Starting threads for each frame costs more than they save; releases without the option start none.
+SCALER_OPTIONS = {"threads": 1} if "threads" in (VideoReformatter.reformat.__doc__ or "") else {}
 # Demuxers that render text as video; a text file is not a video.
 TEXT_FORMATS = frozenset({"tty", "bin", "xbin", "adf", "idf"})
 FAILURES = (av.FFmpegError, OSError, EOFError, MemoryError, UnicodeError, ValueError, OverflowError)
@@ -633,7 +636,7 @@ class _Playhead:
         return f"is damaged: no frame can be decoded between {last} and the instant {self._seconds(ticks):.3f} s"
 
     def _check_end(self, ticks: int) -> None:
-        if self.all_read and ticks > self.end + self._frame_ticks():
+        if self.all_read and self.end is not None and ticks > self.end + self._frame_ticks():
             end, asked = self._seconds(self.end), self._seconds(ticks)
             raise self.source.error(f"ends at {end:.3f} s, before the instant {asked:.3f} s that was asked for")
 
@@ -683,7 +686,7 @@ def _read_numbers(source: _Source, indices: np.ndarray, max_bytes: int) -> Video
 def _read_ticks(source: _Source, ticks: list[int], max_bytes: int, *, exact: bool = False) -> VideoFrames:
     """Frames on display at some ticks after the first frame; exact: they must begin at these ticks."""
     playhead = _Playhead(source)
-    output = _Output(source, playhead.first_frame(), max_bytes, count=len(ticks))
+    output = _Output(source, playhead.first_frame(), max_bytes, count=len(ticks), room=len(ticks))
     for tick, positions in _positions_of(ticks).items():
         frame = playhead.frame_at(playhead.start + tick)
         if exact and frame.pts != playhead.start + tick:
@@ -716,9 +719,10 @@ def _read_counted(
 ) -> VideoFrames:
     """Frames by number, or all, everything before them decoded; hold_last: one past the end gives the last frame."""
     wanted = None if numbers is None else _positions_of(numbers)
-    output = None
+    count, output = None if numbers is None else len(numbers), None
+    room = count or _room_for_all(source)
     for number, frame in _numbered_frames(source):
-        output = output or _Output(source, frame, max_bytes, count=None if numbers is None else len(numbers))
+        output = output or _Output(source, frame, max_bytes, count=count, room=room)
         output.see(frame)
         positions = [number] if wanted is None else wanted.pop(number, [])
         output.put(positions, frame, number=number)
@@ -729,6 +733,14 @@ def _read_counted(
     if wanted:
         raise source.error(f"has {number + 1} frames, number {max(wanted)} (from 0) was asked for")
     return output.with_numbers()
+
+
+def _room_for_all(source: _Source) -> int:
+    """How many frames to expect, from the packets that are really there; a remote file is not read twice for that."""
+    if _is_url(source.video):
+        return 1
+    source.rewind()
+    return max(1, _read_to_end(source)[0])
 
 
 def _positions_of(values: list[int]) -> dict[int, list[int]]:
@@ -742,13 +754,14 @@ def _positions_of(values: list[int]) -> dict[int, list[int]]:
 class _Output:
     """The result as it grows: converts a frame once and puts it wherever it was asked for."""
 
-    def __init__(self, source: _Source, first, max_bytes: int, *, count: int | None):
+    def __init__(self, source: _Source, first, max_bytes: int, *, count: int | None, room: int):
         self.source = source
         self.max_bytes = max_bytes
         self.shape = (*_upright_shape(first), 3)
         self.grows = count is None
-        self._check_size(count or 1)
-        self.frames = np.empty((count or 16, *self.shape), np.uint8)
+        self._check_size(room)
+        self.frames = np.empty((room, *self.shape), np.uint8)
+        self.reformatter = VideoReformatter()
         self.ticks: list[int | None] = [None] * (count or 0)
         self.numbers: list[int] = [0] * (count or 0)
         self.first_ticks = self.last_ticks = first.pts
@@ -771,7 +784,7 @@ class _Output:
         if self.grows:
             self._make_room(positions[-1] + 1)
         self.source.check_pixels(frame.width, frame.height)
-        image = _upright_rgb(frame, self.shape[:2])
+        image = _upright_rgb(frame, self.shape[:2], self.reformatter)
         for position in positions:
             self.frames[position] = image
             self.ticks[position] = frame.pts
@@ -825,11 +838,11 @@ def _upright_shape(frame) -> tuple[int, int]:
     return (frame.width, frame.height) if swap else (frame.height, frame.width)
 
 
-def _upright_rgb(frame, shape: tuple[int, int]) -> np.ndarray:
+def _upright_rgb(frame, shape: tuple[int, int], reformatter: VideoReformatter) -> np.ndarray:
     """(H, W, 3) uint8 RGB, converted with the frame's own colour matrix and range, scaled to `shape` if it differs."""
     swap, flip_rows, flip_columns = _orientation(frame)
     height, width = shape[::-1] if swap else shape
-    image = frame.to_ndarray(format="rgb24", width=width, height=height)
+    image = reformatter.reformat(frame, format="rgb24", width=width, height=height, **SCALER_OPTIONS).to_ndarray()
     image = image.transpose(1, 0, 2) if swap else image
     return image[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
 
