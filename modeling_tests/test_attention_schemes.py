@@ -13,6 +13,8 @@ from tiny_fal import (
     tiny_model,
     variant_name,
 )
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from fal_hf import FALVideoClassifierForVideoClassification, modeling_fal
 from fal_hf.configuration_fal import ATTENTION_TYPES
@@ -134,21 +136,30 @@ def test_cuda_attention_never_gets_more_rows_than_it_takes(scheme, monkeypatch):
 
     def recording_attention(module, query, key, value, mask, **kwargs):
         rows_of_calls.append(query.shape[0])
-        return eager_attention_forward(module, query, key, value, mask, **kwargs)
+        return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
 
-    model = tiny_model(attention="eager", attention_type=scheme).double()
+    AttentionInterface.register("recording", recording_attention)
+    model = tiny_model(attention="recording", attention_type=scheme).double()
     clip = random_clip(model.config).double()
-    expected = logits_and_gradients(model, clip)
     monkeypatch.setattr(modeling_fal, "MAX_CUDA_ATTENTION_ROWS", 3)
-    monkeypatch.setattr(modeling_fal, "eager_attention_forward", recording_attention)
-    unbounded = logits_and_gradients(model, clip)
-    assert_same(unbounded, expected, tolerance=1e-12)
+    expected = logits_and_gradients(model, clip)
     most_rows = max(rows_of_calls)
     rows_of_calls.clear()
     chunked = logits_and_gradients(model, clip.as_subclass(CudaLikeTensor))
-    assert_same(chunked, expected, tolerance=1e-6)
+    assert_same(chunked, expected, tolerance=1e-10)
     assert max(rows_of_calls) <= 3
     assert most_rows > 3 or scheme == "joint_space_time"
+
+
+@every_variant
+def test_attention_maps_have_gradients(variant):
+    model = tiny_model(attention="eager", **variant)
+    outputs = model(random_clip(model.config), output_attentions=True)
+    maps = [outputs[OUTPUT_NAMES[step]][0] for step in STEP_NAMES[variant["attention_type"]]]
+    for weights in maps:
+        weights.retain_grad()
+    outputs.logits.square().sum().backward()
+    assert all(weights.grad.abs().max() > 0 for weights in maps)
 
 
 def test_the_limit_of_rows_is_that_of_a_cuda_launch_axis():

@@ -355,13 +355,13 @@ def eager_attention_forward(
     dropout: float = 0.0,
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention as the paper writes it: `(rows, heads, length, D/heads)` to `(rows, length, heads, D/heads)`."""
-    weights = torch.matmul(query, key.transpose(2, 3)) * scaling
+    """Attention as the paper writes it: `(…, heads, length, D/heads)` to `(…, length, heads, D/heads)`."""
+    weights = torch.matmul(query, key.transpose(-2, -1)) * scaling
     if attention_mask is not None:
         weights = weights + attention_mask
     weights = nn.functional.softmax(weights, dim=-1, dtype=torch.float32).to(query.dtype)
     weights = nn.functional.dropout(weights, p=dropout, training=module.training)
-    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
+    return torch.matmul(weights, value).transpose(-3, -2).contiguous(), weights
 
 
 class FALAttention(nn.Module):
@@ -407,22 +407,16 @@ class FALAttention(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Attention within groups: `(B, groups, length, D)` each, to the query's shape and the weights or None."""
         groups = query.shape[:2]
-        query, key, value = (
-            states.flatten(0, 1).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for states in (query, key, value)
-        )  # (B·groups, heads, length, D/heads)
         implementation = "eager" if kwargs.get("output_attentions") else self.config._attn_implementation
         attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
-        output, weights = attend_in_chunks(
-            attention_interface,
-            self,
-            query,
-            key,
-            value,
-            max_rows=MAX_CUDA_ATTENTION_ROWS if query.is_cuda else None,
-            dropout=self.attention_dropout if self.training else 0.0,
-            scaling=self.scaling,
-            **kwargs,
-        )
+        kwargs |= {"dropout": self.attention_dropout if self.training else 0.0, "scaling": self.scaling}
+        if attention_interface is eager_attention_forward:  # the weights as returned are those that gradients pass
+            qkv = (x.unflatten(-1, (self.num_heads, -1)).transpose(2, 3) for x in (query, key, value))
+            output, weights = eager_attention_forward(self, *qkv, None, **kwargs)
+            return output.flatten(-2), weights
+        qkv = (x.flatten(0, 1).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (query, key, value))
+        max_rows = MAX_CUDA_ATTENTION_ROWS if query.is_cuda else None
+        output, weights = attend_in_chunks(attention_interface, self, *qkv, max_rows=max_rows, **kwargs)
         output = output.flatten(-2).unflatten(0, groups)
         return output, None if weights is None else weights.unflatten(0, groups)
 
