@@ -3,18 +3,53 @@
 import sys
 
 import transformers
-from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForVideoClassification,
+    AutoVideoProcessor,
+)
 
 from .configuration_fal import FALConfig
+from .image_processing_fal import FALImageProcessor
+from .image_processing_pil_fal import FALImageProcessorPil
+from .labeling import Label, VideoLabeler, VideoLabels
 from .modeling_fal import FALModel, FALPreTrainedModel, FALVideoClassifierForVideoClassification
+from .video_io import VideoError, VideoFrames, VideoInfo, probe, read_frames
+from .video_processing_fal import FALVideoProcessor
 
-__all__ = ["FALConfig", "FALModel", "FALPreTrainedModel", "FALVideoClassifierForVideoClassification"]
+_TRANSFORMERS_NAMES = [
+    "FALConfig",
+    "FALImageProcessor",
+    "FALImageProcessorPil",
+    "FALModel",
+    "FALPreTrainedModel",
+    "FALVideoClassifierForVideoClassification",
+    "FALVideoProcessor",
+]
+__all__ = [
+    *_TRANSFORMERS_NAMES,
+    "Label",
+    "VideoError",
+    "VideoFrames",
+    "VideoInfo",
+    "VideoLabeler",
+    "VideoLabels",
+    "probe",
+    "read_frames",
+]
 
 AutoConfig.register(FALConfig.model_type, FALConfig, exist_ok=True)
 AutoModel.register(FALConfig, FALModel, exist_ok=True)
 AutoModelForVideoClassification.register(FALConfig, FALVideoClassifierForVideoClassification, exist_ok=True)
+AutoImageProcessor.register(
+    FALConfig, image_processor_classes={"torchvision": FALImageProcessor, "pil": FALImageProcessorPil}, exist_ok=True
+)
+AutoVideoProcessor.register(FALConfig, video_processor_class=FALVideoProcessor, exist_ok=True)
 
-# transformers may replace its own module object while its parts are imported: old and new one get the names.
+# `from transformers import FALModel` works from now on. While its parts are imported, transformers may replace its own
+# module object: both get the names.
 for _module in (transformers, sys.modules["transformers"]):
-    for _name in __all__:
+    for _name in _TRANSFORMERS_NAMES:
         setattr(_module, _name, globals()[_name])
