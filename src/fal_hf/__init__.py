@@ -19,7 +19,7 @@ from .modeling_fal import FALModel, FALPreTrainedModel, FALVideoClassifierForVid
 from .video_io import VideoError, VideoFrames, VideoInfo, probe, read_frames
 from .video_processing_fal import FALVideoProcessor
 
-_TRANSFORMERS_NAMES = [
+__all__ = [
     "FALConfig",
     "FALImageProcessor",
     "FALImageProcessorPil",
@@ -27,9 +27,6 @@ _TRANSFORMERS_NAMES = [
     "FALPreTrainedModel",
     "FALVideoClassifierForVideoClassification",
     "FALVideoProcessor",
-]
-__all__ = [
-    *_TRANSFORMERS_NAMES,
     "Label",
     "VideoError",
     "VideoFrames",
@@ -51,5 +48,5 @@ AutoVideoProcessor.register(FALConfig, video_processor_class=FALVideoProcessor, 
 # `from transformers import FALModel` works from now on. While its parts are imported, transformers may replace its own
 # module object: both get the names.
 for _module in (transformers, sys.modules["transformers"]):
-    for _name in _TRANSFORMERS_NAMES:
+    for _name in (name for name in __all__ if name.startswith("FAL")):
         setattr(_module, _name, globals()[_name])
