@@ -75,15 +75,15 @@ def probed(path: Path, count: int) -> np.ndarray:
     return read_frames(path, seconds=(np.arange(count) + 0.5) * duration_seconds / count).frames
 
 
-def median_seconds(calls: dict[str, Callable[[], np.ndarray]], *, runs: int) -> dict[str, float]:
-    """In turns, so that what else the machine does falls on all of them."""
+def median_seconds(calls: dict[str, Callable[[], np.ndarray]], *, runs: int) -> dict[str, tuple[float, float]]:
+    """Seconds by the clock and of the processor; in turns, so that other load falls on all of them."""
     seconds = {name: [] for name in calls}
     for _ in range(runs):
         for name, call in calls.items():
-            began = time.perf_counter()
+            began = time.perf_counter(), time.process_time()
             call()
-            seconds[name].append(time.perf_counter() - began)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+            seconds[name].append((time.perf_counter() - began[0], time.process_time() - began[1]))
+    return {name: tuple(map(statistics.median, zip(*pairs, strict=True))) for name, pairs in seconds.items()}
 
 
 def calls_for(path: Path, frames: str) -> dict[str, Callable[[], np.ndarray]]:
@@ -122,7 +122,7 @@ def main() -> None:
     options = parser.parse_args()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     print(f"{processor_name()}, {cores} cores; PyAV {av.__version__}, transformers {transformers.__version__}")
-    print(f"{'file':>8} {'frames':>6}  {'reader':<22} {'seconds':>8} {'speed-up':>8}")
+    print(f"{'file':>8} {'frames':>6}  {'reader':<22} {'seconds':>8} {'speed-up':>8} {'CPU s':>7}")
     (short_name, short), (long_name, long) = prepare(options.folder, long_seconds=options.long_seconds).items()
     for name, path, frames in ((short_name, short, "8"), (short_name, short, "all"), (long_name, long, "8")):
         calls = calls_for(path, frames)
@@ -130,9 +130,9 @@ def main() -> None:
         if not all(np.array_equal(first, other) for other in others):
             raise SystemExit(f"{path}: the readers disagree")
         medians = median_seconds(calls, runs=options.runs)
-        base = medians["read_video_pyav"]
-        for reader, seconds in medians.items():
-            print(f"{name:>8} {frames:>6}  {reader:<22} {seconds:8.3f} {base / seconds:7.1f}x", flush=True)
+        base = medians["read_video_pyav"][0]
+        for reader, (seconds, cpu) in medians.items():
+            print(f"{name:>8} {frames:>6}  {reader:<22} {seconds:8.3f} {base / seconds:7.1f}x {cpu:7.3f}", flush=True)
 
 
 if __name__ == "__main__":
