@@ -108,6 +108,10 @@ class FALPatchEmbeddings(nn.Module):
 
     def _check(self, pixel_values: torch.Tensor):
         expected = f"expected pixel_values of shape (batch, frames, {self.num_channels}, height, width)"
+        if not isinstance(pixel_values, torch.Tensor):
+            raise TypeError(
+                f"{expected} as a torch.Tensor, got {type(pixel_values).__name__}; FALVideoProcessor makes one"
+            )
         shape = tuple(pixel_values.shape)
         if pixel_values.ndim != 5:
             hint = "; add the batch axis with pixel_values[None]" if pixel_values.ndim == 4 else ""
@@ -453,6 +457,10 @@ def join_weights(weights: list[torch.Tensor | None]) -> torch.Tensor | None:
     return torch.cat(padded, dim=1)
 
 
+class FALZeroLinear(nn.Linear):
+    """A Linear that starts at zero: the step that it ends is left out until training moves it."""
+
+
 class FALAttentionStep(nn.Module):
     """Layer norm, attention and, for an extra step, the Linear that starts at zero and so leaves the step out."""
 
@@ -460,7 +468,7 @@ class FALAttentionStep(nn.Module):
         super().__init__()
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.attention = FALAttention(config, neighbourhood)
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size) if is_extra else None
+        self.dense = FALZeroLinear(config.hidden_size, config.hidden_size) if is_extra else None
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states: torch.Tensor, grid: Grid, cls_only: bool = False, **kwargs) -> torch.Tensor:
@@ -613,15 +621,14 @@ class FALPreTrainedModel(PreTrainedModel):
         """Truncated normal weights and tables, never zero: zero tables hide the order of patches and frames."""
         super()._init_weights(module)
         std = self.config.initializer_range
-        if isinstance(module, nn.Linear):
+        if isinstance(module, FALZeroLinear):
+            init.zeros_(module.weight)
+        elif isinstance(module, nn.Linear):
             init.trunc_normal_(module.weight, std=std)
         elif isinstance(module, FALEmbeddings):
             for table in (module.cls_token, module.position_embeddings, module.time_embeddings):
                 if table is not None:
                     init.trunc_normal_(table, std=std)
-        elif isinstance(module, FALAttentionStep) and module.dense is not None:
-            init.zeros_(module.dense.weight)
-            init.zeros_(module.dense.bias)
 
     def save_pretrained(self, save_directory, *args, save_original_format: bool = False, **kwargs):
         """As `PreTrainedModel.save_pretrained`, under FAL's own names whatever layout the weights came from."""
