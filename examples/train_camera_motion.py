@@ -43,10 +43,11 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as tvf
 from tqdm import tqdm
 
-from fal_hf import FALConfig, FALVideoClassifierForVideoClassification
+from fal_hf import FALConfig, FALVideoClassifierForVideoClassification, FALVideoProcessor
 
 FRAME_INTERVAL_SECONDS = 0.125
 NUM_FRAMES = 8
+CLIPS_PER_VIDEO = 6
 MEAN, STD = 0.45, 0.225
 FLOW_UNIT = 0.04  # short sides a step; brings the flow targets to about one
 VISIBLE_MOTION = 0.012  # a window that moves less than this many short sides is labelled static
@@ -492,6 +493,13 @@ class Run:
         """Writes the state to resume from, and the averaged weights as the checkpoint to use."""
         self.accelerator.save_state(str(self.output / "state"))
         self.averaged_classifier().save_pretrained(self.output / "model")
+        FALVideoProcessor(
+            size={"shortest_edge": self.args.image_size},
+            crop_size={"height": self.args.image_size, "width": self.args.image_size},
+            num_frames=NUM_FRAMES,
+            frame_interval_seconds=FRAME_INTERVAL_SECONDS,
+            num_clips=CLIPS_PER_VIDEO,
+        ).save_pretrained(self.output / "model")
 
     def gather(self, parts: dict[str, float]):
         """Keeps the parts of a step's loss for `means`."""
