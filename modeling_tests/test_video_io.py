@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from media_files import SlowStartFile, change_bytes, cut_bytes, moving_frames, write_audio, write_video
 
-from fal_hf import video_io
+from fal_hf import video_io, video_source
 from fal_hf.video_io import VideoError, probe, read_frames
 
 QUICK = {"preset": "ultrafast"}
@@ -247,24 +247,26 @@ def test_a_little_damage_costs_no_more_than_it_hits(long_file, folder):
 
 def test_far_instants_are_reached_by_seeks_and_not_by_decoding_through(written, monkeypatch):
     decoded = []
-    decode = video_io._Source.decode
-    monkeypatch.setattr(video_io._Source, "decode", lambda self, *a, **k: decoded.append(1) or decode(self, *a, **k))
+    decode = video_source.VideoSource.decode
+    monkeypatch.setattr(
+        video_source.VideoSource, "decode", lambda self, *a, **k: decoded.append(1) or decode(self, *a, **k)
+    )
     read_frames(written("long.mp4"), seconds=[30.5, 60.5])
     assert len(decoded) < 60
 
 
 def test_a_file_that_cannot_seek_is_decoded_through(written, monkeypatch):
     seconds, images = decode_everything(written("long.mkv"))
-    monkeypatch.setattr(video_io._Source, "seek", lambda self, ticks: False)
+    monkeypatch.setattr(video_source.VideoSource, "seek", lambda self, ticks: False)
     assert_shows(read_frames(written("long.mkv"), seconds=[10.0, 65.0]), [100, 650], seconds, images)
     assert_shows(read_frames(written("long.mkv"), indices=[5, 690]), [5, 690], seconds, images)
 
 
 def test_a_seek_that_lands_too_late_is_noticed(written, monkeypatch):
     seconds, images = decode_everything(written("long.mp4"))
-    seek = video_io._Source.seek
+    seek = video_source.VideoSource.seek
     late = 30 * 10240
-    monkeypatch.setattr(video_io._Source, "seek", lambda self, ticks: seek(self, ticks + late))
+    monkeypatch.setattr(video_source.VideoSource, "seek", lambda self, ticks: seek(self, ticks + late))
     assert_shows(read_frames(written("long.mp4"), seconds=[35.0, 55.0]), [350, 550], seconds, images)
 
 
@@ -278,12 +280,12 @@ def test_key_flags_that_lie_are_noticed(written, monkeypatch):
         def __getattr__(self, name):
             return name == "is_keyframe" or getattr(self.packet, name)
 
-    read, decode = video_io._Source.read_packet, video_io._Source.decode
+    read, decode = video_source.VideoSource.read_packet, video_source.VideoSource.decode
     monkeypatch.setattr(
-        video_io._Source, "read_packet", lambda self: AllKeys(p) if (p := read(self)) is not None else None
+        video_source.VideoSource, "read_packet", lambda self: AllKeys(p) if (p := read(self)) is not None else None
     )
     monkeypatch.setattr(
-        video_io._Source, "decode", lambda self, p, **options: decode(self, p.packet if p else None, **options)
+        video_source.VideoSource, "decode", lambda self, p, **options: decode(self, p.packet if p else None, **options)
     )
     assert_shows(read_frames(written("reordered.mp4"), seconds=[3.0, 5.0]), [75, 125], seconds, images)
 
@@ -393,15 +395,23 @@ def test_a_video_error_crosses_processes_whole():
 
 def test_reading_damaged_files_leaves_the_standard_streams_alone(long_file, folder):
     damaged = change_bytes(long_file, folder / "noisy.mp4", begin=0.3, end=0.4)
-    code = "import sys, runpy; m = runpy.run_path(sys.argv[1]); m['read_frames'](sys.argv[2])"
-    arguments = [sys.executable, "-c", code, video_io.__file__, str(damaged)]
+    code = "import sys; from fal_hf.video_io import read_frames; read_frames(sys.argv[1])"
+    arguments = [sys.executable, "-c", code, str(damaged)]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_the_module_needs_neither_torch_nor_transformers():
-    code = "import sys, runpy; runpy.run_path(sys.argv[1]); print({'torch', 'transformers'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code, video_io.__file__], capture_output=True, text=True, check=True)
+    code = """
+import sys, types
+package = types.ModuleType("fal_hf")  # the package without its __init__, which imports everything
+package.__path__ = [sys.argv[1]]
+sys.modules["fal_hf"] = package
+import fal_hf.video_io
+print({"torch", "transformers"} & set(sys.modules))
+"""
+    arguments = [sys.executable, "-c", code, str(Path(video_io.__file__).parent)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
 

@@ -3,17 +3,16 @@
 from dataclasses import asdict, dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
 from .aggregation import mean_probabilities
 from .modeling_fal import FALVideoClassifierForVideoClassification
+from .video_io import Video
 from .video_processing_fal import FALVideoProcessor
 
 DEFAULT_CHECKPOINT = Path(__file__).parent / "checkpoints" / "camera_motion"
-
-Video = str | PathLike | bytes | BinaryIO
 
 
 @dataclass(frozen=True)
