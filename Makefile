@@ -23,7 +23,7 @@ test-all: $(VENV)/.installed-dev  ## run the slow tests as well
 	$(BIN)/python -m pytest -q -m ""
 
 conformance: $(VENV)/.installed-dev  ## run transformers' own common tests on FAL
-	$(BIN)/python -m modeling_tests.conformance
+	$(BIN)/python modeling_tests/conformance/run.py
 
 lint: $(VENV)/.installed-dev  ## check style and format
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """The `fal` command, run as a user runs it."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -58,3 +59,20 @@ def test_the_command_shows_progress_on_standard_error_only(tiny_checkpoint, vide
     assert process.returncode == 1
     assert len([json.loads(line) for line in process.stdout.splitlines()]) == 3
     assert "Traceback" not in process.stderr
+
+
+def test_a_damaged_checkpoint_is_a_message_and_not_a_traceback(tiny_checkpoint, videos, tmp_path, capsys):
+    folder = tmp_path / "damaged"
+    shutil.copytree(tiny_checkpoint, folder)
+    (folder / "model.safetensors").write_bytes(b"\xff" * 100)
+    assert main(["label", videos[0], "--model", str(folder)]) == 2
+    assert "cannot load the model" in capsys.readouterr().err
+
+
+def test_a_reader_that_closes_early_gets_no_traceback(tiny_checkpoint, videos):
+    command = (
+        f"{sys.executable} -m fal_hf.cli label {' '.join(videos * 3)} --model {tiny_checkpoint} --json | head -n 1"
+    )
+    process = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert len(process.stdout.splitlines()) == 1
+    assert "Traceback" not in process.stderr and "Exception" not in process.stderr

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -70,8 +71,8 @@ def label(arguments: argparse.Namespace) -> int:
             device=arguments.device,
             dtype=arguments.dtype,
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        print(f"fal: cannot load the model: {error}", file=sys.stderr)
+    except Exception as error:  # a foreign or damaged checkpoint may fail in any way
+        print(f"fal: cannot load the model: {describe(error)}", file=sys.stderr)
         return 2
 
     num_failed = 0
@@ -111,6 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("fal: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader, `head` for instance, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 if __name__ == "__main__":
