@@ -174,14 +174,17 @@ def measure(case: Case, *, batch_size: int, repeats: int, device: str) -> dict[s
     }
 
 
+HEADER = "frames  attention           dtype     mode       model         seconds  vs FAL  extra MiB   GFLOP  of peak"
+
+
 def print_rows(case: Case, measurements: dict[str, Measurement], peak_gflops: float) -> None:
     ours = measurements["FAL"]
     for name, model in measurements.items():
         median = statistics.median(model.seconds)
         ratio = statistics.median(theirs / mine for theirs, mine in zip(model.seconds, ours.seconds, strict=True))
         print(
-            f"{case.frames:>6}  {case.attention:<18}  {case.dtype:<8}  {case.mode:<9}  {name:<11}  {median:>8.3f}  "
-            f"{ratio:>5.2f}x  {model.extra_mib:>9.0f}  {model.gflop:>8.0f}  {model.gflop / median / peak_gflops:>6.0%}",
+            f"{case.frames:>6}  {case.attention:<18}  {case.dtype:<8}  {case.mode:<9}  {name:<11}  {median:>9.3f}  "
+            f"{ratio:>5.2f}x  {model.extra_mib:>9.0f}  {model.gflop:>6.0f}  {model.gflop / median / peak_gflops:>7.0%}",
             flush=True,
         )
 
