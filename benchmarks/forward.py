@@ -182,11 +182,10 @@ def print_rows(case: Case, measurements: dict[str, Measurement], peak_gflops: fl
     for name, model in measurements.items():
         median = statistics.median(model.seconds)
         ratio = statistics.median(theirs / mine for theirs, mine in zip(model.seconds, ours.seconds, strict=True))
-        print(
-            f"{case.frames:>6}  {case.attention:<18}  {case.dtype:<8}  {case.mode:<9}  {name:<11}  {median:>9.3f}  "
-            f"{ratio:>5.2f}x  {model.extra_mib:>9.0f}  {model.gflop:>6.0f}  {model.gflop / median / peak_gflops:>7.0%}",
-            flush=True,
-        )
+        share = model.gflop / median / peak_gflops
+        circumstances = f"{case.frames:>6}  {case.attention:<18}  {case.dtype:<8}  {case.mode:<9}  {name:<11}"
+        figures = f"{median:>9.3f}  {ratio:>5.2f}x  {model.extra_mib:>9.0f}  {model.gflop:>6.0f}  {share:>7.0%}"
+        print(f"{circumstances}  {figures}", flush=True)
 
 
 def main() -> None:

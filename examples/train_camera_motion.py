@@ -73,6 +73,9 @@ class Clips:
     def __getitem__(self, index) -> "Clips":
         return Clips(self.pixels[index], self.flow[index], self.labels[index])
 
+    def to(self, device: torch.device) -> "Clips":
+        return Clips(self.pixels.to(device), self.flow.to(device), self.labels.to(device))
+
     def __setitem__(self, index, clips: "Clips"):
         self.pixels[index], self.flow[index], self.labels[index] = clips.pixels, clips.flow, clips.labels
 
@@ -289,7 +292,7 @@ def random_patches(clips: Clips, patch_size: int) -> tuple[torch.Tensor, torch.T
 def clip_motion_targets(flow: torch.Tensor) -> torch.Tensor:
     """Mean x and y motion, divergence, curl, and the spread of x and y motion over time, of flow (B, T, h, w, 2)."""
     grid = flow.shape[2]
-    axis = (torch.arange(grid) + 0.5) / grid - 0.5
+    axis = (torch.arange(grid, device=flow.device) + 0.5) / grid - 0.5
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     u, v = flow.unbind(-1)
     radius = (x**2 + y**2).mean()
@@ -433,8 +436,8 @@ def training_loss(model: nn.Module, clips: Clips, *, motion_weight: float) -> tu
 @torch.no_grad()
 def predict(classifier: FALVideoClassifierForVideoClassification, pixels: torch.Tensor) -> torch.Tensor:
     """Label indices (N,) of clips of uint8 pixels (N, T, 3, S, S)."""
-    classifier.eval()
-    return torch.cat([classifier(pixel_values=normalise(batch)).logits.argmax(-1) for batch in pixels.split(50)])
+    batches = (normalise(batch.to(classifier.device)) for batch in pixels.split(50))
+    return torch.cat([classifier(pixel_values=batch).logits.argmax(-1).cpu() for batch in batches])
 
 
 def accuracies(labels: torch.Tensor, predictions: torch.Tensor) -> dict[str, float]:
@@ -473,8 +476,12 @@ class Run:
         self.output.mkdir(parents=True, exist_ok=True)
 
     @property
+    def trainer(self) -> CameraMotionTrainer:
+        return self.accelerator.unwrap_model(self.model)
+
+    @property
     def classifier(self) -> FALVideoClassifierForVideoClassification:
-        return self.accelerator.unwrap_model(self.model).classifier
+        return self.trainer.classifier
 
     def state_dict(self) -> dict:
         return {"step": self.step, "average": self.average.state_dict()}
@@ -487,7 +494,7 @@ class Run:
         """A copy of the classifier with the averaged weights."""
         classifier = FALVideoClassifierForVideoClassification(self.classifier.config)
         classifier.load_state_dict(self.average.weights)
-        return classifier.eval()
+        return classifier.to(self.accelerator.device).eval()
 
     def save(self):
         """Writes the state to resume from, and the averaged weights as the checkpoint to use."""
@@ -549,22 +556,62 @@ def freeze_attention(model: CameraMotionTrainer, frozen: bool):
         parameter.requires_grad_(learns_alone or not frozen)
 
 
-def patch_stage_loss(model: CameraMotionTrainer, args: argparse.Namespace, clips: ReplayBuffer):
-    """The loss of one batch of the first stage: the motion of single patches of many clips."""
-    draws = [
-        random_patches(random_symmetries(clips.sample(args.patch_batch_size // 4)), args.patch_size) for _ in range(4)
-    ]
-    pixels, places, motion = (torch.cat(parts) for parts in zip(*draws, strict=True))
-    loss = motion_loss(model.single_patch_motion(normalise(pixels), places), motion)
+def patch_stage_loss(run: Run, clips: ReplayBuffer) -> tuple[torch.Tensor, dict[str, float]]:
+    """The loss of one batch of the first stage: the motion of single patches, four of each clip."""
+    args, device = run.args, run.accelerator.device
+    batches = [random_symmetries(clips.sample(args.patch_batch_size // 4)) for _ in range(4)]
+    draws = [random_patches(batch, args.patch_size) for batch in batches]
+    pixels, places, motion = (torch.cat(parts).to(device) for parts in zip(*draws, strict=True))
+    loss = motion_loss(run.trainer.single_patch_motion(normalise(pixels), places), motion)
     return loss, {"patch_loss": loss.item(), "still_loss": motion_loss(0 * motion, motion).item()}
 
 
-def step_loss(run: "Run", clips: ReplayBuffer, motion_weight: float) -> tuple[torch.Tensor, dict[str, float]]:
+def step_loss(run: Run, clips: ReplayBuffer, motion_weight: float) -> tuple[torch.Tensor, dict[str, float]]:
     """The loss of one training step in whichever stage the run is."""
     if run.step < run.args.patch_steps:
-        return patch_stage_loss(run.accelerator.unwrap_model(run.model), run.args, clips)
-    batch = random_symmetries(clips.sample(run.args.batch_size))
+        return patch_stage_loss(run, clips)
+    batch = random_symmetries(clips.sample(run.args.batch_size)).to(run.accelerator.device)
     return training_loss(run.model, batch, motion_weight=motion_weight)
+
+
+def update(run: Run, clips: ReplayBuffer, *, learning_rate: float, motion_weight: float):
+    """One step of the optimizer."""
+    for group in run.optimizer.param_groups:
+        group["lr"] = learning_rate
+    loss, parts = step_loss(run, clips, motion_weight)
+    run.accelerator.backward(loss)
+    run.accelerator.clip_grad_norm_(run.model.parameters(), 1.0)
+    run.optimizer.step()
+    run.optimizer.zero_grad()
+    run.average.update(run.classifier)
+    run.step += 1
+    run.gather(parts)
+
+
+def train(run: Run, clips: ReplayBuffer, validation: Clips):
+    """Trains from `run.step` to the last step."""
+    args = run.args
+    bar = tqdm(total=args.steps, initial=run.step, desc="training", unit="step", mininterval=10)
+    started, first_step = time.perf_counter(), run.step
+    run.model.train()
+    while run.step < args.steps:
+        freeze_attention(run.trainer, run.step < args.patch_steps)
+        now = schedule(args, run.step)
+        clips.difficulty.value = now.pop("difficulty")
+        clips.receive(at_least=clips.first_needed + int((run.step - first_step) * args.batch_size / args.reuse))
+        update(run, clips, **now)
+        bar.update()
+        if run.step % args.log_every == 0:
+            seconds = time.perf_counter() - started
+            rate = (run.step - first_step) / seconds
+            progress = {"step": run.step, "seconds": seconds, "steps_per_second": rate, "rendered": clips.received}
+            run.log(**progress, **now, **run.means())
+        if run.step % args.evaluate_every == 0 and run.step > args.patch_steps:
+            predictions = predict(run.averaged_classifier(), validation.pixels)
+            run.log(step=run.step, **accuracies(validation.labels, predictions))
+        if run.step % args.checkpoint_every == 0 or run.step == args.steps:
+            run.save()
+    bar.close()
 
 
 def train(run: Run, clips: ReplayBuffer, validation: Clips):
@@ -624,7 +671,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--patch-steps", type=int, default=400, help="steps of the first stage, on single patches")
     parser.add_argument("--patch-batch-size", type=int, default=256)
     parser.add_argument("--patch-learning-rate", type=float, default=3e-3)
-    parser.add_argument("--steps", type=int, default=5000, help="steps of both stages")
+    parser.add_argument("--steps", type=int, default=4000, help="steps of both stages")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--warm-up-steps", type=int, default=100)
@@ -634,7 +681,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--reuse", type=float, default=8, help="batches that a rendered clip appears in, on average")
     parser.add_argument("--workers", type=int, default=1, help="processes that render")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the training process")
-    parser.add_argument("--log-every", type=int, default=50)
+    parser.add_argument("--log-every", type=int, default=25)
     parser.add_argument("--evaluate-every", type=int, default=200)
     parser.add_argument("--checkpoint-every", type=int, default=250)
     return parser.parse_args()

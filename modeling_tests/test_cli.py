@@ -70,9 +70,7 @@ def test_a_damaged_checkpoint_is_a_message_and_not_a_traceback(tiny_checkpoint, 
 
 
 def test_a_reader_that_closes_early_gets_no_traceback(tiny_checkpoint, videos):
-    command = (
-        f"{sys.executable} -m fal_hf.cli label {' '.join(videos * 3)} --model {tiny_checkpoint} --json | head -n 1"
-    )
+    label = f"{sys.executable} -m fal_hf.cli label {' '.join(videos * 3)} --model {tiny_checkpoint} --json"
     process = subprocess.run(f"{label} | head -n 1", shell=True, capture_output=True, text=True, check=False)
     assert len(process.stdout.splitlines()) == 1
     assert "Traceback" not in process.stderr and "Exception" not in process.stderr
