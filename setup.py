@@ -5,7 +5,13 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 EXTRAS = {
-    "training": ["accelerate>=1.10", "datasets>=4.0", "evaluate>=0.4.5", "scikit-learn>=1.5", "opencv-python-headless>=4.10"],
+    "training": [
+        "accelerate>=1.10",
+        "datasets>=4.0",
+        "evaluate>=0.4.5",
+        "scikit-learn>=1.5",
+        "opencv-python-headless>=4.10",
+    ],
     "export": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.3", "openvino>=2025.0"],
 }
 EXTRAS["dev"] = [*EXTRAS["training"], *EXTRAS["export"], "pytest>=8", "ruff>=0.13"]
