@@ -14,6 +14,7 @@ pytest.importorskip("accelerate")
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 sys.path.insert(0, str(EXAMPLES))
 
+import camera_motion_clips  # noqa: E402
 import camera_motion_rendering as rendering  # noqa: E402
 import train_camera_motion as training  # noqa: E402
 
@@ -154,19 +155,21 @@ def test_photographs_are_split_before_rendering(photo_folder):
         rendering.split_photographs(photo_folder, validation=6, test=6)
 
 
-def rendered_clips(label: str, seed: int) -> training.Clips:
+def rendered_clips(label: str, seed: int) -> camera_motion_clips.Clips:
     shot, photo = clean_shot(label, seed)
-    times = shot.duration_seconds / 2 + 0.03 * np.arange(training.NUM_FRAMES)
+    times = shot.duration_seconds / 2 + 0.03 * np.arange(camera_motion_clips.NUM_FRAMES)
     frames = rendering.render_frames(shot, photo, times, size=(64, 64))
     flow = rendering.patch_flow(shot, times, 4)
     pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)
-    return training.Clips(pixels[None], torch.from_numpy(flow)[None], torch.tensor([rendering.LABELS.index(label)]))
+    return camera_motion_clips.Clips(
+        pixels[None], torch.from_numpy(flow)[None], torch.tensor([rendering.LABELS.index(label)])
+    )
 
 
 @pytest.mark.parametrize("symmetry", ["mirror", "turn_upside_down", "transpose", "reverse"])
 @pytest.mark.parametrize("label", CONTENT_MOTION)
 def test_symmetries_change_label_and_flow_alike(symmetry, label):
-    clips = getattr(training, symmetry)(rendered_clips(label, 6))
+    clips = getattr(camera_motion_clips, symmetry)(rendered_clips(label, 6))
     motion = training.clip_motion_targets(clips.flow)[0, :4]
     axis, sign = CONTENT_MOTION[rendering.LABELS[clips.labels[0]]]
     assert motion.abs().argmax() == axis
@@ -175,7 +178,7 @@ def test_symmetries_change_label_and_flow_alike(symmetry, label):
 
 def test_single_patches_are_cut_where_the_table_says():
     clips = rendered_clips("pan_left", 7)
-    pixels, places, motion = training.random_patches(clips, 16)
+    pixels, places, motion = camera_motion_clips.random_patches(clips, 16)
     row, column = divmod(int(places[0]), 4)
     window = clips.pixels[0, :, :, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16]
     torch.testing.assert_close(pixels[0], window)
