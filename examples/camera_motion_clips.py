@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.multiprocessing as multiprocessing
 from camera_motion_rendering import (
+    FOREGROUND_AREA_MAX,
     LABELS,
     Shot,
     draw_shot,
@@ -23,6 +24,7 @@ from torchvision.transforms.v2 import functional as tvf
 FRAME_INTERVAL_SECONDS = 0.125
 NUM_FRAMES = 8
 VISIBLE_MOTION = 0.012  # a window that moves less than this many short sides is labelled static
+MIXTURE_MAX = 0.97  # a few clean clips stay in the mixture
 DIRECTION_PAIRS = (
     ("pan_left", "pan_right"),
     ("tilt_up", "tilt_down"),
@@ -84,13 +86,17 @@ def render_window(
 def render_training_clip(
     rng: np.random.Generator, photos: list[Path], *, image_size: int, grid: int, difficulty: float
 ) -> tuple[torch.Tensor, np.ndarray, int]:
-    """Renders one clip; at `difficulty` 0 all are blurred and clean, at 1 all are as the files of the evaluation."""
+    """Renders one clip.
+
+    At `difficulty` 0 all are blurred and clean, at 1 nearly all are as the files of the evaluation, and up to 2 more
+    and larger objects move in front of the camera than there.
+    """
     label = LABELS[rng.integers(len(LABELS))]
     photo = load_photo(photos[rng.integers(len(photos))])
-    easy = rng.uniform() >= difficulty
-    num_objects = 0 if easy or rng.uniform() < 0.55 else rng.integers(1, 4)
+    easy, crowd = rng.uniform() >= min(difficulty, MIXTURE_MAX), max(difficulty - 1, 0.0)
+    num_objects = 0 if easy or rng.uniform() < 0.55 - 0.15 * crowd else rng.integers(1, 4)
     textures = [load_photo(photos[rng.integers(len(photos))]) for _ in range(num_objects)]
-    shot = draw_shot(rng, label, photo, textures=textures)
+    shot = draw_shot(rng, label, photo, textures=textures, foreground_area=FOREGROUND_AREA_MAX * (1 + 0.8 * crowd))
     if easy:
         shot = without_distractions(shot)
         photo = cv2.GaussianBlur(photo, (0, 0), rng.uniform(1, 8))

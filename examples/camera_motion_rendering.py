@@ -260,11 +260,18 @@ def frame_corners(aspect_ratio: float) -> np.ndarray:
 
 
 def draw_shot(
-    rng: np.random.Generator, label: str, photo: np.ndarray, *, textures: Sequence[np.ndarray] = (), retries: int = 60
+    rng: np.random.Generator,
+    label: str,
+    photo: np.ndarray,
+    *,
+    textures: Sequence[np.ndarray] = (),
+    foreground_area: float = FOREGROUND_AREA_MAX,
+    retries: int = 60,
 ) -> Shot:
     """Draws a shot whose whole view stays inside `photo` (H, W, 3).
 
-    The view shrinks, and then the motion slows down, until the way fits the photograph.
+    The view shrinks, and then the motion slows down, until the way fits the photograph. Each of `textures` becomes a
+    moving object; together they cover at most `foreground_area` of the frame.
     """
     height, width = photo.shape[:2]
     aspect = float(rng.choice(ASPECT_RATIOS))
@@ -297,20 +304,20 @@ def draw_shot(
         path=path,
         photo_focal_pixels=photo_focal,
         principal_point=principal_point,
-        objects=draw_objects(rng, textures, aspect),
+        objects=draw_objects(rng, textures, aspect, foreground_area),
         look=draw_look(rng),
         noise_seed=rng_seed,
     )
 
 
 def draw_objects(
-    rng: np.random.Generator, textures: Sequence[np.ndarray], aspect_ratio: float
+    rng: np.random.Generator, textures: Sequence[np.ndarray], aspect_ratio: float, largest_area: float
 ) -> tuple[ForegroundObject, ...]:
-    """Draws one moving cut-out for each texture; together they cover at most `FOREGROUND_AREA_MAX` of the frame."""
+    """Draws one moving cut-out for each texture; together they cover at most `largest_area` of the frame."""
     if not textures:
         return ()
     extent = np.array([aspect_ratio, 1.0]) / min(aspect_ratio, 1.0)
-    areas = rng.uniform(0.1, 1.0) * FOREGROUND_AREA_MAX * extent.prod() * rng.dirichlet(np.full(len(textures), 3.0))
+    areas = rng.uniform(0.1, 1.0) * largest_area * extent.prod() * rng.dirichlet(np.full(len(textures), 3.0))
     objects = []
     for texture, area in zip(textures, areas, strict=True):
         angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)

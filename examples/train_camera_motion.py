@@ -346,7 +346,7 @@ def schedule(args: argparse.Namespace, step: int) -> dict[str, float]:
     cosine = 0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * progress))
     return {
         "learning_rate": args.learning_rate * warm_up * cosine,
-        "difficulty": min(0.97, 0.3 + progress / 0.4),
+        "difficulty": min(1.0, 0.3 + progress / 0.4) + min(1.0, max(0.0, (progress - 0.5) / 0.2)),
         "motion_weight": 1.5 - progress,
     }
 
