@@ -114,7 +114,6 @@ def build_model(args: argparse.Namespace) -> FALVideoClassifierForVideoClassific
         num_hidden_layers=args.num_layers,
         num_attention_heads=args.num_heads,
         intermediate_size=args.mlp_ratio * args.hidden_size,
-        attention_type=args.attention_type,
         initializer_range=args.hidden_size**-0.5 * 0.7,
         id2label=dict(enumerate(LABELS)),
         label2id={label: index for index, label in enumerate(LABELS)},
@@ -430,7 +429,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--num-layers", type=int, default=4)
     parser.add_argument("--num-heads", type=int, default=4)
     parser.add_argument("--mlp-ratio", type=int, default=2)
-    parser.add_argument("--attention-type", default="divided_space_time")
     parser.add_argument("--patch-steps", type=int, default=400, help="steps of the first stage, on single patches")
     parser.add_argument("--patch-batch-size", type=int, default=256)
     parser.add_argument("--patch-learning-rate", type=float, default=3e-3)
