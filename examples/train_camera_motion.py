@@ -454,16 +454,15 @@ def main():
     set_seed(args.seed)
     photos = split_photographs(args.photos, validation=args.validation_photos, test=args.test_photos)
     sizes = {"image_size": args.image_size, "grid": args.image_size // args.patch_size}
-    clips = ReplayBuffer(
-        photos["train"], capacity=args.buffer_clips, seed=args.seed + 1, workers=args.workers, **sizes
-    )
-    rng = np.random.default_rng(args.seed + 1000)
-    validation = render_clips(rng, photos["validation"], args.evaluation_clips, difficulty=1.0, **sizes)
     run = Run(args, build_model(args))
-    clips.receive(at_least=clips.first_needed)
     if args.resume:
         run.accelerator.load_state(str(args.output / "state"))
-    else:
+    seed = args.seed + 1 + run.step  # a resumed run renders other clips than those it has seen
+    clips = ReplayBuffer(photos["train"], capacity=args.buffer_clips, seed=seed, workers=args.workers, **sizes)
+    rng = np.random.default_rng(args.seed + 1000)
+    validation = render_clips(rng, photos["validation"], args.evaluation_clips, difficulty=1.0, **sizes)
+    clips.receive(at_least=clips.first_needed)
+    if not args.resume:
         start_from_statistics(run.classifier, clips.sample(min(200, clips.filled)).pixels)
     run.log(parameters=run.classifier.num_parameters(), **{name: str(value) for name, value in vars(args).items()})
     train(run, clips, validation)

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from fal_hf import VideoLabeler
+
 cv2 = pytest.importorskip("cv2")
 pytest.importorskip("accelerate")
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -205,3 +207,16 @@ def test_training_runs_from_end_to_end_and_resumes(photo_folder, tmp_path):
     steps = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in steps if "seconds" in line] == [1, 2, 3]
     assert {path.name for path in (tmp_path / "model").iterdir()} >= {"config.json", "model.safetensors"}
+
+
+def test_shipped_checkpoint_labels_rendered_files(tmp_path):
+    labeler = VideoLabeler.from_pretrained()
+    correct = []
+    for seed, label in enumerate(rendering.LABELS):
+        shot, photo = clean_shot(label, seed)
+        times = np.arange(shot.num_frames) / shot.frame_rate
+        frames = rendering.render_frames(shot, photo, times, size=rendering.frame_size(shot.aspect_ratio, 144))
+        path = tmp_path / f"{label}.mp4"
+        rendering.write_video(path, frames, frame_rate=shot.frame_rate, crf=23, preset="veryfast")
+        correct.append(labeler(path).labels[0].label == label)
+    assert np.mean(correct) >= 0.9
