@@ -12,9 +12,9 @@ EXTRAS = {
         "scikit-learn>=1.5",
         "opencv-python-headless>=4.10",
     ],
-    "export": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.3", "openvino>=2025.0"],
+    "export": ["torch>=2.12", "onnx>=1.21", "onnxruntime>=1.20", "onnxscript>=0.7", "openvino>=2026.3"],
 }
-EXTRAS["dev"] = [*EXTRAS["training"], *EXTRAS["export"], "pytest>=8", "ruff>=0.13"]
+EXTRAS["dev"] = [*EXTRAS["training"], *EXTRAS["export"], "parameterized>=0.9", "pytest>=8", "ruff>=0.13"]
 
 setup(
     name="fal-hf",

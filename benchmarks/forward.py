@@ -9,6 +9,7 @@ of weights and input, the GFLOP (two for a multiply-add) and the share of the ma
 """
 
 import argparse
+import ctypes
 import gc
 import itertools
 import math
@@ -114,6 +115,7 @@ def extra_mib(step: Callable[[], None]) -> float:
         step()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # gives freed memory back, so that it counts when it is used again
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     except OSError:
         return math.nan
@@ -138,11 +140,14 @@ def count_gflop(model: PreTrainedModel, case: Case, pixel_values: torch.Tensor) 
     return counter.get_total_flops() / 1e9
 
 
-def matmul_gflops(dtype: torch.dtype, device: str, size: int = 2048) -> float:
-    """GFLOP a second of a square matrix product: the best of several runs."""
-    left, right = torch.randn(2, size, size, device=device).to(dtype)
-    best = min(timed(lambda: left @ right) for _ in range(8))
-    return 2 * size**3 / best / 1e9
+def matmul_gflops(dtype: torch.dtype, device: str) -> float:
+    """GFLOP a second of matrix products: the best of many, in sizes as the models have them and larger."""
+    best = 0.0
+    for rows, inner, columns in ((1568, 768, 3072), (2048, 2048, 2048), (4096, 4096, 4096)):
+        left, right = (torch.randn(shape, device=device).to(dtype) for shape in ((rows, inner), (inner, columns)))
+        seconds = min(timed(lambda left=left, right=right: left @ right) for _ in range(10))
+        best = max(best, 2 * rows * inner * columns / seconds / 1e9)
+    return best
 
 
 def needed_gib(case: Case, batch_size: int) -> float:

@@ -65,7 +65,8 @@ class FALConfig(PreTrainedConfig):
             Width of the hidden layer of the classification head. `None` is a linear head.
 
     Raises:
-        `ValueError`: if the values contradict one another; the message says what was expected.
+        `huggingface_hub.errors.StrictDataclassError`: for a value of the wrong type, and for values that contradict
+            one another; the message says what was expected.
 
     Example:
 
