@@ -23,6 +23,7 @@ from camera_motion_rendering import (
     split_photographs,
     write_video,
 )
+from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix
 from tqdm import tqdm
 
@@ -150,9 +151,12 @@ def tune(statistics: list[np.ndarray], labels: list[str]) -> dict[str, float]:
 
 
 def report(name: str, labels: list[str], predictions: list[str]):
-    """Prints top-1, the accuracy of each label and the confusion matrix."""
+    """Prints top-1 with its Wilson interval, the accuracy of each label and the confusion matrix."""
     matrix = confusion_matrix(labels, predictions, labels=LABELS)
-    print(f"\n{name}: top-1 {np.trace(matrix) / matrix.sum():.3f} on {matrix.sum()} files")
+    correct, total = int(np.trace(matrix)), int(matrix.sum())
+    interval = binomtest(correct, total).proportion_ci(method="wilson")
+    bounds = f"95 % interval {interval.low:.3f} to {interval.high:.3f}"
+    print(f"\n{name}: top-1 {correct / total:.3f} ({correct} of {total} files), {bounds}")
     print(f"{'true / predicted':>22}", *(f"{label[:7]:>7}" for label in LABELS), " correct")
     for label, row, hits in zip(LABELS, matrix, np.diag(matrix), strict=True):
         print(f"{label:>22}", *(f"{count:7d}" for count in row), f"{hits / max(row.sum(), 1):8.2f}")
