@@ -9,6 +9,7 @@ from transformers.utils import TensorType
 
 from .image_processing_pil_fal import (
     FALImageProcessorKwargs,
+    PixelDefaults,
     batch_clips,
     bgr_order,
     check_equal_shapes,
@@ -18,7 +19,7 @@ from .image_processing_pil_fal import (
 )
 
 
-class ClipPreprocessing:
+class ClipPreprocessing(PixelDefaults):
     """The way from frames to pixel values that the image and the video processor share: whole clips, no frame loop."""
 
     def _preprocess(
@@ -81,21 +82,6 @@ class FALImageProcessor(ClipPreprocessing, TorchvisionBackend):
     """
 
     valid_kwargs = FALImageProcessorKwargs
-
-    resample = PILImageResampling.BILINEAR
-    image_mean = (0.45, 0.45, 0.45)
-    image_std = (0.225, 0.225, 0.225)
-    size = {"shortest_edge": 224}
-    default_to_square = False
-    crop_size = {"height": 224, "width": 224}
-    do_resize = True
-    do_center_crop = True
-    do_rescale = True
-    rescale_factor = 1 / 255
-    do_normalize = True
-    do_convert_rgb = True
-    do_flip_channel_order = False
-    model_input_names = ["pixel_values"]
 
     def __init__(self, **kwargs: Unpack[FALImageProcessorKwargs]):
         super().__init__(**kwargs)

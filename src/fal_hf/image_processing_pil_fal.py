@@ -179,14 +179,8 @@ def _read_frame(frame: Image.Image | np.ndarray | torch.Tensor, do_convert_rgb: 
     return read_pixels(frame)
 
 
-class FALImageProcessorPil(PilBackend):
-    """Turns frames into `pixel_values` of shape (B, T, C, H, W) in float32, with Pillow and NumPy.
-
-    The arguments, the defaults and, within the tolerance of interpolation, the pixels are those of
-    [`FALImageProcessor`], which see.
-    """
-
-    valid_kwargs = FALImageProcessorKwargs
+class PixelDefaults:
+    """The settings that all FAL processors start from."""
 
     resample = PILImageResampling.BILINEAR
     image_mean = (0.45, 0.45, 0.45)
@@ -202,6 +196,16 @@ class FALImageProcessorPil(PilBackend):
     do_convert_rgb = True
     do_flip_channel_order = False
     model_input_names = ["pixel_values"]
+
+
+class FALImageProcessorPil(PixelDefaults, PilBackend):
+    """Turns frames into `pixel_values` of shape (B, T, C, H, W) in float32, with Pillow and NumPy.
+
+    The arguments, the defaults and, within the tolerance of interpolation, the pixels are those of
+    [`FALImageProcessor`], which see.
+    """
+
+    valid_kwargs = FALImageProcessorKwargs
 
     def __init__(self, **kwargs: Unpack[FALImageProcessorKwargs]):
         super().__init__(**kwargs)

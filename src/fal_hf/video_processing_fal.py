@@ -15,7 +15,6 @@ import torch
 from huggingface_hub.dataclasses import validate_typed_dict
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.image_processing_utils import BatchFeature
-from transformers.image_utils import PILImageResampling
 from transformers.processing_utils import Unpack, VideosKwargs
 from transformers.utils import IMAGE_PROCESSOR_NAME
 from transformers.video_processing_utils import BaseVideoProcessor
@@ -111,25 +110,11 @@ class FALVideoProcessor(ClipPreprocessing, BaseVideoProcessor):
 
     valid_kwargs = FALVideoProcessorKwargs
 
-    resample = PILImageResampling.BILINEAR
-    image_mean = (0.45, 0.45, 0.45)
-    image_std = (0.225, 0.225, 0.225)
-    size = {"shortest_edge": 224}
-    default_to_square = False
-    crop_size = {"height": 224, "width": 224}
-    do_resize = True
-    do_center_crop = True
-    do_rescale = True
-    rescale_factor = 1 / 255
-    do_normalize = True
-    do_convert_rgb = True
-    do_flip_channel_order = False
     do_sample_frames = True
     num_frames = 8
     start_seconds = 0.0
     num_clips = 1
     short_clip = "hold"
-    model_input_names = ["pixel_values"]
 
     def __init__(self, **kwargs: Unpack[FALVideoProcessorKwargs]):
         super().__init__(**kwargs)
