@@ -540,3 +540,33 @@ def test_clips_that_are_no_contiguous_memory_have_the_same_logits(scheme):
     channels_last = clip.movedim(2, -1).contiguous().movedim(-1, 2)
     assert not channels_last.is_contiguous()
     torch.testing.assert_close(model(channels_last).logits, model(clip).logits)
+
+
+@pytest.mark.parametrize("scheme", ["divided_space_time", "sparse_local_global", "axial"])
+def test_a_step_applied_by_the_product_of_its_linears_is_the_step_applied_one_by_one(scheme):
+    model = tiny_model(attention_type=scheme)
+    clip = random_clip(model.config)
+    extra_steps = [step for layer in model.fal.layers for name, step in layer.steps.items() if name != "main"]
+    assert all(step.composes(model.config.grid_size) for step in extra_steps)
+    at_once = logits_and_gradients(model, clip)
+
+    calls = []
+    for step in extra_steps:
+        step.dense.register_forward_hook(lambda *_: calls.append(1))
+    one_by_one = logits_and_gradients(model, clip)
+    assert len(calls) == len(extra_steps)  # a Linear with a hook is called as a module
+    assert_same(at_once, one_by_one, tolerance=1e-5)
+
+
+@torch.no_grad()
+def test_an_adapter_on_a_linear_of_an_extra_step_is_applied():
+    class Adapter(nn.Linear):
+        def forward(self, hidden_states):
+            return super().forward(hidden_states) + 1
+
+    model = tiny_model()
+    clip = random_clip(model.config)
+    before = model(clip).logits
+    for layer in model.fal.layers:
+        layer.steps["temporal"].attention.o_proj.__class__ = Adapter
+    assert not torch.allclose(model(clip).logits, before)

@@ -383,19 +383,26 @@ class FALAttention(nn.Module):
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(
-        self, hidden_states: torch.Tensor, grid: Grid, cls_only: bool = False, **kwargs: Unpack[TransformersKwargs]
+        self,
+        hidden_states: torch.Tensor,
+        grid: Grid,
+        cls_only: bool = False,
+        projects: bool = True,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
         `(B, C + T·H·W, D)` tokens to the same shape, and the weights `(B, groups, heads, queries, keys)`, None where
         the attention implementation keeps them to itself. With `cls_only` the CLS tokens are the only queries and
-        `(B, C, D)` comes back. A neighbourhood in which CLS is no query returns the patches, `(B, T·H·W, D)`.
+        `(B, C, D)` comes back. A neighbourhood in which CLS is no query returns the patches, `(B, T·H·W, D)`. Without
+        `projects` the result has yet to go through `o_proj`.
         """
         neighbourhood, num_cls = self.neighbourhood, hidden_states.shape[1] - grid[0] * grid[1] * grid[2]
         first_query = 1 if neighbourhood.keys_cls and not neighbourhood.queries_cls else 0
         if first_query:  # CLS is a key of every place in the frame: project it once, then copy
             groups = neighbourhood.group(self.qkv(hidden_states), num_cls, grid)
         else:  # few copies of CLS: regroup one tensor instead of three
-            groups = [self.qkv(group) for group in neighbourhood.group(hidden_states, num_cls, grid)]
+            groups = neighbourhood.group(hidden_states, num_cls, grid)
+            groups = [self.qkv(group.flatten(0, 1)).unflatten(0, group.shape[:2]) for group in groups]
         outputs, weights = [], []
         for group in groups:
             query, key, value = group.chunk(3, dim=-1)
@@ -404,7 +411,7 @@ class FALAttention(nn.Module):
             outputs.append(output)
             weights.append(weight)
         attended = average_cls(outputs, num_cls) if cls_only else neighbourhood.ungroup(outputs, num_cls, grid)
-        return self.o_proj(attended), join_weights(weights)
+        return self.o_proj(attended) if projects else attended, join_weights(weights)
 
     def attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
@@ -457,6 +464,16 @@ def join_weights(weights: list[torch.Tensor | None]) -> torch.Tensor | None:
     return torch.cat(padded, dim=1)
 
 
+def is_plain_linear(module: nn.Module) -> bool:
+    """
+    Whether a call of the module does nothing but apply its weight and bias: no adapter, quantized or sharded weight,
+    and no hook.
+    """
+    hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
+    is_unwrapped = type(module) in (nn.Linear, FALZeroLinear) and "forward" not in vars(module)
+    return is_unwrapped and type(module.weight) is nn.Parameter and not any(hooks)
+
+
 class FALZeroLinear(nn.Linear):
     """A Linear that starts at zero: the step that it ends is left out until training moves it."""
 
@@ -473,10 +490,24 @@ class FALAttentionStep(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor, grid: Grid, cls_only: bool = False, **kwargs) -> torch.Tensor:
         """The residual of the tokens that the step updates: all, the patches, or with `cls_only` the CLS tokens."""
-        output, _ = self.attention(self.layernorm(hidden_states), grid, cls_only, **kwargs)
-        if self.dense is not None:
+        composes = self.composes(grid)
+        output, _ = self.attention(self.layernorm(hidden_states), grid, cls_only, projects=not composes, **kwargs)
+        if composes:
+            first, second = self.attention.o_proj, self.dense
+            bias = nn.functional.linear(first.bias, second.weight, second.bias)
+            output = nn.functional.linear(output, second.weight @ first.weight, bias)
+        elif self.dense is not None:
             output = self.dense(output)
         return self.dropout(output)
+
+    def composes(self, grid: Grid) -> bool:
+        """
+        Whether `o_proj` and `dense`, two Linears in a row, are applied as their product: it takes D rows of a matrix
+        product to make and saves those of a clip's patches.
+        """
+        num_patches = grid[0] * grid[1] * grid[2]
+        is_cheaper = self.dense is not None and num_patches > self.dense.in_features
+        return is_cheaper and is_plain_linear(self.attention.o_proj) and is_plain_linear(self.dense)
 
 
 class FALMLP(nn.Module):
