@@ -64,6 +64,23 @@ def write_video(
     return Path(path)
 
 
+def repeat_video(source: Path, target: Path, *, repetitions: int) -> Path:
+    """The packets of a video over and over: a long file in a moment."""
+    with av.open(str(target), mode="w") as container:
+        stream, offset = None, 0
+        for _ in range(repetitions):
+            with av.open(str(source)) as once:
+                video = once.streams.video[0]
+                stream = stream or container.add_stream_from_template(video)
+                for packet in once.demux(video):
+                    if packet.dts is None:
+                        continue
+                    packet.pts, packet.dts, packet.stream = packet.pts + offset, packet.dts + offset, stream
+                    container.mux(packet)
+                offset += video.duration
+    return target
+
+
 def _write_silence(container, stream, *, seconds: float) -> None:
     rate, size = stream.codec_context.sample_rate, 1024
     for start in range(0, int(seconds * rate), size):

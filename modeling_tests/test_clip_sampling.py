@@ -6,7 +6,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from fal_hf.clip_sampling import clip_starts, strided_indices, strided_instants, uniform_indices, uniform_instants
+from fal_hf.clip_sampling import (
+    clip_starts,
+    strided_indices,
+    strided_instants,
+    uniform_indices,
+    uniform_instants,
+    window_starts,
+)
 
 SIZES = [(1, 1), (2, 8), (7, 8), (8, 8), (9, 8), (17, 8), (96, 96), (250, 16), (18000, 8)]
 
@@ -84,6 +91,17 @@ def test_clips_that_do_not_fit_all_begin_at_the_start():
     assert strided_indices(3, 8, stride=2, num_clips=2).tolist() == [[0, 2, 2, 2, 2, 2, 2, 2]] * 2
 
 
+def test_windows_tile_a_video_and_the_last_one_ends_with_it():
+    assert window_starts(10.0, 2.5).tolist() == [0.0, 2.5, 5.0, 7.5]
+    assert window_starts(9.0, 2.5).tolist() == [0.0, 2.5, 5.0, 6.5]
+    assert window_starts(5.0, 2.0, hop_seconds=1.0, start_seconds=1.0).tolist() == [1.0, 2.0, 3.0]
+    assert window_starts(1.5, 2.0).tolist() == [0.0]
+
+
+def test_a_remainder_of_rounding_is_no_window():
+    assert len(window_starts(10.0000001, 2.5)) == 4
+
+
 @pytest.mark.parametrize(
     ("call", "name"),
     [
@@ -98,6 +116,11 @@ def test_clips_that_do_not_fit_all_begin_at_the_start():
         (lambda: strided_instants(1.0, 8, stride_seconds=-1.0), "stride_seconds"),
         (lambda: strided_instants(1.0, 8, stride_seconds=1.0, start_seconds=2.0), "start_seconds"),
         (lambda: clip_starts(1.0, 0.0, num_clips=2), "clip_seconds"),
+        (lambda: window_starts(0.0, 1.0), "duration_seconds"),
+        (lambda: window_starts(9.0, -1.0), "window_seconds"),
+        (lambda: window_starts(9.0, 1.0, hop_seconds=0.0), "hop_seconds"),
+        (lambda: window_starts(9.0, 1.0, hop_seconds=2.0), "hop_seconds"),
+        (lambda: window_starts(9.0, 1.0, start_seconds=9.0), "start_seconds"),
         (lambda: uniform_indices(0, 8), "total_frames"),
         (lambda: uniform_indices(None, 8), "total_frames"),
         (lambda: strided_indices(10, 8, stride=0), "stride"),

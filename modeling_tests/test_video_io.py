@@ -13,7 +13,7 @@ import pytest
 from media_files import SlowStartFile, change_bytes, cut_bytes, moving_frames, write_audio, write_video
 
 from fal_hf import video_io, video_source
-from fal_hf.video_io import VideoError, probe, read_frames
+from fal_hf.video_io import VideoError, probe, read_frames, stream_frames
 
 QUICK = {"preset": "ultrafast"}
 REORDERED = {"preset": "veryfast", "bf": "3", "g": "60"}
@@ -123,6 +123,29 @@ def test_any_frames_of_real_and_odd_files_equal_those_of_decoding_everything(med
     assert files
     for path in files:
         assert_equals_decoding_everything(path, draws=2)
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_streamed_frames_of_any_container_equal_those_read_at_once(written, name):
+    path = written(name)
+    instants = np.sort(np.random.default_rng(0).uniform(0, probe(path).duration_seconds, 20))
+    expected = read_frames(path, seconds=instants)
+    images, seconds = zip(*stream_frames(path, seconds=instants), strict=True)
+    assert np.array_equal(np.stack(images), expected.frames)
+    np.testing.assert_allclose(seconds, expected.seconds, rtol=0, atol=1e-9)
+
+
+def test_streaming_decodes_no_further_than_is_asked_and_converts_a_frame_once(written):
+    frames = stream_frames(written("long.mp4"), seconds=[0.0, 1.0, 1.01, 1.02, 99.0])
+    first, second, third, fourth = (next(frames)[0] for _ in range(4))
+    assert second is third is fourth and first is not second
+    with pytest.raises(VideoError, match=r"ends at 70\.000 s, before the instant 99\.000 s"):
+        next(frames)
+
+
+def test_streaming_does_not_go_back(written):
+    with pytest.raises(ValueError, match="never go back"):
+        next(stream_frames(written("plain.mp4"), seconds=[1.0, 0.5]))
 
 
 def test_a_video_with_odd_sides_keeps_them(folder):

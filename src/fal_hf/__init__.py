@@ -11,13 +11,15 @@ from transformers import (
     AutoVideoProcessor,
 )
 
+from .aggregation import Segment, Timeline
 from .configuration_fal import FALConfig
 from .image_processing_fal import FALImageProcessor
 from .image_processing_pil_fal import FALImageProcessorPil
-from .labeling import Label, VideoLabeler, VideoLabels
+from .labeling import Label, VideoLabeler, VideoLabels, WindowLabels
 from .modeling_fal import FALModel, FALPreTrainedModel, FALVideoClassifierForVideoClassification
 from .video_io import VideoError, VideoFrames, VideoInfo, probe, read_frames
 from .video_processing_fal import FALVideoProcessor
+from .views import Views
 
 __all__ = [
     "FALConfig",
@@ -28,11 +30,15 @@ __all__ = [
     "FALVideoClassifierForVideoClassification",
     "FALVideoProcessor",
     "Label",
+    "Segment",
+    "Timeline",
     "VideoError",
     "VideoFrames",
     "VideoInfo",
     "VideoLabeler",
     "VideoLabels",
+    "Views",
+    "WindowLabels",
     "probe",
     "read_frames",
 ]

@@ -96,6 +96,41 @@ def clip_starts(
     return np.linspace(start_seconds, max(start_seconds, duration_seconds - clip_seconds), num_clips)
 
 
+def window_starts(
+    duration_seconds: float, window_seconds: float, *, hop_seconds: float | None = None, start_seconds: float = 0.0
+) -> np.ndarray:
+    """Where windows of one length begin that tile a video, the last one ending with the video (paper, section 4.13).
+
+    The last window begins less than a hop after the one before it, so that it holds as much video as all others.
+
+    Args:
+        duration_seconds: length of the video, positive.
+        window_seconds: length of a window, positive; longer than the video, it is one window.
+        hop_seconds: distance of two beginnings, positive and no longer than a window; None: a window, no overlap.
+        start_seconds: where the first window begins, at least 0 and before the end.
+
+    Returns:
+        (num_windows,) float64 seconds in [start_seconds, duration_seconds), rising.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+    hop_seconds = window_seconds if hop_seconds is None else hop_seconds
+    _check_positive("duration_seconds", duration_seconds)
+    _check_positive("window_seconds", window_seconds)
+    _check_positive("hop_seconds", hop_seconds)
+    _check_start("start_seconds", start_seconds, "duration_seconds", duration_seconds)
+    if hop_seconds > window_seconds:
+        raise ValueError(
+            f"hop_seconds: expected at most window_seconds, {window_seconds}, got {hop_seconds}; "
+            "windows further apart leave out what is between them"
+        )
+    latest = max(start_seconds, duration_seconds - window_seconds)
+    # A remainder of rounding, or of a container's clock, is no window.
+    num_hops = math.ceil((latest - start_seconds) / hop_seconds - 1e-3)
+    return np.append(start_seconds + hop_seconds * np.arange(num_hops), latest)
+
+
 def uniform_indices(total_frames: int, num_frames: int, *, num_clips: int = 1, start: int = 0) -> np.ndarray:
     """Frame numbers on display at the `uniform_instants` of a video whose frames last equally long.
 

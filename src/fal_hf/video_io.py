@@ -34,7 +34,7 @@ from .video_source import (
     opened,
 )
 
-__all__ = ["Video", "VideoError", "VideoFrames", "VideoInfo", "probe", "read_frames"]
+__all__ = ["Video", "VideoError", "VideoFrames", "VideoInfo", "probe", "read_frames", "stream_frames"]
 
 # An instant this little before a frame's time counts as that frame's: users round instants, frames rarely last less.
 INSTANT_TOLERANCE_SECONDS = 1e-6
@@ -152,6 +152,36 @@ def read_frames(
         return _read_counted(source, None, max_output_bytes)
 
 
+def stream_frames(
+    video: Video,
+    *,
+    seconds: Iterable[float],
+    num_threads: int | None = None,
+    max_pixels_per_frame: int = 2**26,
+) -> Iterator[tuple[np.ndarray, float]]:
+    """Decodes the frames on display at rising instants, one after the other: memory for one frame, however many.
+
+    Args:
+        video: path, http(s) URL, the bytes of a file, or a seekable binary file object.
+        seconds: instants relative to the first frame, none before the one that precedes it.
+        num_threads: decoder threads; None: as many as this process may use, 4 at most.
+        max_pixels_per_frame: larger frames are refused before they are decoded.
+
+    Yields:
+        For each instant the frame, (H, W, 3) uint8 RGB, upright, of the first frame's size, and its presentation time
+        in seconds after the first frame. The same frame twice in a row is the same array.
+
+    Raises:
+        VideoError: as for [`read_frames`], when the frame in question is reached.
+        ValueError: the instants are not finite, or one lies before its predecessor.
+    """
+    seconds, _ = _checked_request(seconds, None)
+    if (np.diff(seconds) < 0).any():
+        raise ValueError("expected instants that never go back; sort them")
+    with opened(video, num_threads=num_threads, max_pixels=max_pixels_per_frame) as source:
+        yield from _stream_instants(source, _instants_to_look_up(seconds))
+
+
 def _checked_request(seconds, indices) -> tuple[np.ndarray | None, np.ndarray | None]:
     if seconds is not None and indices is not None:
         raise ValueError("expected seconds or indices, got both: give the one that says what you want")
@@ -185,15 +215,81 @@ def _numbered_frames(source: VideoSource) -> Iterator[tuple[int, av.VideoFrame]]
 
 
 def _read_instants(source: VideoSource, seconds: np.ndarray, max_bytes: int) -> VideoFrames:
-    seconds = np.maximum(seconds + INSTANT_TOLERANCE_SECONDS, 0.0)
+    seconds = _instants_to_look_up(seconds)
     if source.has_timestamps:
         try:
-            per_second = float(1 / source.time_base)
-            return _read_ticks(source, [math.floor(instant * per_second) for instant in seconds], max_bytes)
+            return _read_ticks(source, _ticks_at(source, seconds), max_bytes)
         except MustCount:
             pass
-    numbers = [math.floor(instant * source.counting_rate) for instant in seconds]
-    return _read_counted(source, numbers, max_bytes, hold_last=True)
+    return _read_counted(source, _numbers_at(source, seconds), max_bytes, hold_last=True)
+
+
+def _instants_to_look_up(seconds: np.ndarray) -> np.ndarray:
+    return np.maximum(seconds + INSTANT_TOLERANCE_SECONDS, 0.0)
+
+
+def _ticks_at(source: VideoSource, seconds: np.ndarray) -> list[int]:
+    per_second = float(1 / source.time_base)
+    return [math.floor(instant * per_second) for instant in seconds]
+
+
+def _numbers_at(source: VideoSource, seconds: np.ndarray) -> list[int]:
+    return [math.floor(instant * source.counting_rate) for instant in seconds]
+
+
+def _stream_instants(source: VideoSource, seconds: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
+    """As [`_read_instants`], frame by frame; where times prove wrong, the instants that are left are counted."""
+    converted = _Converted(source)
+    done = 0
+    if source.has_timestamps:
+        try:
+            playhead = Playhead(source)
+            playhead.first_frame()
+            converted.set_first(playhead.frames[0])
+            for ticks in _ticks_at(source, seconds):
+                frame = playhead.frame_at(playhead.start + ticks)
+                yield converted(frame), float((frame.pts - playhead.start) * source.time_base)
+                done += 1
+            return
+        except MustCount:
+            pass
+    yield from _stream_counted(source, _numbers_at(source, seconds)[done:], converted)
+
+
+def _stream_counted(
+    source: VideoSource, numbers: list[int], converted: "_Converted"
+) -> Iterator[tuple[np.ndarray, float]]:
+    """Frames by rising number, everything before them decoded; one past the end gives the last frame."""
+    frames = _numbered_frames(source)
+    number, frame = next(frames)
+    converted.set_first(frame)
+    for wanted in numbers:
+        while number < wanted:
+            following = next(frames, None)
+            if following is None:
+                break
+            number, frame = following
+        if wanted > number + 1:
+            raise source.error(f"has {number + 1} frames, number {wanted} (from 0) was asked for")
+        yield converted(frame), number / float(source.counting_rate)
+
+
+class _Converted:
+    """Frames as upright RGB of the first frame's size; a frame that comes again at once is not converted again."""
+
+    def __init__(self, source: VideoSource):
+        self.source = source
+        self.reformatter = VideoReformatter()
+        self.frame = self.image = self.shape = None
+
+    def set_first(self, frame) -> None:
+        self.shape = self.shape or _upright_shape(frame)
+
+    def __call__(self, frame) -> np.ndarray:
+        if frame is not self.frame:
+            self.source.check_pixels(frame.width, frame.height)
+            self.frame, self.image = frame, _upright_rgb(frame, self.shape, self.reformatter)
+        return self.image
 
 
 def _read_numbers(source: VideoSource, indices: np.ndarray, max_bytes: int) -> VideoFrames:

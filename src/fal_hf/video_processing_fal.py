@@ -204,6 +204,36 @@ class FALVideoProcessor(ClipPreprocessing, BaseVideoProcessor):
         (metadata,) = _spread_metadata(kwargs.get("video_metadata"), count=1)
         return _sample(sources[0], metadata, sampling)
 
+    def plan_clips(self, info: VideoInfo, *, num_clips: int | None = None, **kwargs) -> tuple[str, np.ndarray]:
+        """Which frames of a file make its clips, as `sample_clips` takes them.
+
+        Args:
+            info: What [`probe`] says of the file.
+            num_clips: Unset: the processor's own.
+            **kwargs: Sampling options, as for a call.
+
+        Returns:
+            `"seconds"` or `"indices"`, the argument of [`read_frames`], and its values, (num_clips, num_frames).
+
+        Raises:
+            ValueError: for options that contradict one another or do not fit the file.
+        """
+        sampling = self._choose_sampling({**kwargs, "num_clips": self.num_clips if num_clips is None else num_clips})
+        ((unit, plan),) = _plan_file(sampling, info).items()
+        return unit, plan
+
+    def clip_seconds(self, info: VideoInfo) -> float | None:
+        """How long a clip of this file is, from its first frame to the end of its last one.
+
+        None where a clip spans the whole file, that is, where no distance of the frames is set.
+        """
+        sampling = self._choose_sampling({})
+        if sampling.frame_interval_seconds is not None:
+            return sampling.num_frames * sampling.frame_interval_seconds
+        if sampling.frame_stride is not None:
+            return sampling.num_frames * sampling.frame_stride / _known_rate(info.frame_rate, "`frame_stride`")
+        return None
+
     def sample_frames(
         self, metadata: VideoMetadata, num_frames: int | None = None, fps: int | float | None = None, **kwargs
     ) -> np.ndarray:
