@@ -8,6 +8,7 @@ import pytest
 
 from fal_hf.clip_sampling import (
     clip_starts,
+    random_instants,
     strided_indices,
     strided_instants,
     uniform_indices,
@@ -132,3 +133,26 @@ def test_a_remainder_of_rounding_is_no_window():
 def test_wrong_arguments_are_refused_by_name_with_what_was_expected_and_what_came(call, name):
     with pytest.raises(ValueError, match=rf"^{name}: expected .*, got "):
         call()
+
+
+@pytest.mark.parametrize("duration", [0.3, 1.0, 60.0])
+def test_random_instants_of_a_stride_begin_anywhere_that_the_clip_fits(duration):
+    generator = np.random.default_rng(0)
+    clips = np.concatenate([random_instants(duration, 4, stride_seconds=0.1, generator=generator) for _ in range(200)])
+    starts, latest = clips[:, 0], max(0.0, duration - 0.4)
+    assert clips.min() >= 0 and clips.max() <= duration
+    np.testing.assert_allclose(clips, np.minimum(starts[:, None] + 0.1 * np.arange(4), duration))
+    assert starts.max() <= latest and starts.max() - starts.min() >= 0.9 * latest
+
+
+def test_random_instants_without_a_stride_lie_one_in_each_part():
+    generator = np.random.default_rng(0)
+    clips = np.concatenate([random_instants(8.0, 4, generator=generator) for _ in range(200)])
+    parts = clips / 2 - np.arange(4)
+    assert parts.min() >= 0 and parts.max() < 1
+    assert np.ptp(parts, axis=0).min() > 0.9
+
+
+def test_random_instants_depend_on_their_generator_alone():
+    clips = [random_instants(8.0, 4, generator=np.random.default_rng(seed)) for seed in (1, 1, 2)]
+    assert np.array_equal(clips[0], clips[1]) and not np.array_equal(clips[0], clips[2])

@@ -70,6 +70,39 @@ def strided_instants(
     return np.minimum(starts[:, None] + stride_seconds * np.arange(num_frames), duration_seconds)
 
 
+def random_instants(
+    duration_seconds: float,
+    num_frames: int,
+    *,
+    stride_seconds: float | None = None,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """The instants of one clip at random, as training takes them.
+
+    With a stride the clip begins anywhere as long as it fits, and at the start where it does not. Without one it spans
+    the whole video: an instant anywhere in each of `num_frames` equal parts.
+
+    Args:
+        duration_seconds: length of the video, positive.
+        num_frames: frames of the clip, at least 1.
+        stride_seconds: distance of two frames, positive; None: spread over the video.
+        generator: where the randomness comes from.
+
+    Returns:
+        (1, num_frames) float64 seconds in [0, duration_seconds], not falling.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+    _check_positive("duration_seconds", duration_seconds)
+    _check_count("num_frames", num_frames)
+    if stride_seconds is None:
+        return (np.arange(num_frames) + generator.random((1, num_frames))) * duration_seconds / num_frames
+    _check_positive("stride_seconds", stride_seconds)
+    start = generator.random() * max(0.0, duration_seconds - num_frames * stride_seconds)
+    return np.minimum(start + stride_seconds * np.arange(num_frames), duration_seconds)[None]
+
+
 def clip_starts(
     duration_seconds: float, clip_seconds: float, *, num_clips: int, start_seconds: float = 0.0
 ) -> np.ndarray:
