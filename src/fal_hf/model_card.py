@@ -246,15 +246,13 @@ def describe_preprocessing(processor: FALVideoProcessor) -> str:
 
 
 def _describe_sampling(processor: FALVideoProcessor) -> str:
-    start = f" from {processor.start_seconds:g} s on" if processor.start_seconds else ""
+    start = f", from {processor.start_seconds:g} s on" if processor.start_seconds else ""
     spacings = {
-        "fps": "as many as {} a second make, spread evenly",
-        "frame_stride": f"{processor.num_frames}, every {{}}th of the video{start}",
-        "frame_interval_seconds": f"{processor.num_frames}, one every {{}} s{start}",
+        "fps": "as many as {:g} a second make, spread evenly",
+        "frame_stride": f"{processor.num_frames}, {{:g}} frames apart{start}",
+        "frame_interval_seconds": f"{processor.num_frames}, {{:g}} s apart{start}",
     }
-    chosen = [
-        text.format(f"{value:g}") for name, text in spacings.items() if (value := getattr(processor, name, None))
-    ]
+    chosen = [text.format(value) for name, text in spacings.items() if (value := getattr(processor, name, None))]
     return chosen[0] if chosen else f"{processor.num_frames}, spread evenly over the video"
 
 
