@@ -12,7 +12,7 @@ import re
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
@@ -155,6 +155,19 @@ class HubStandIn:
         self.endpoint = f"http://127.0.0.1:{port}"
         self.cdn = f"http://localhost:{port}"
         return self
+
+    def environment(self, *, token: str, cache: Path, offline: bool = False) -> dict[str, str]:
+        """Variables of a process whose Hub this is."""
+        return {
+            "HF_ENDPOINT": self.endpoint,
+            "HF_TOKEN": token,
+            "HF_HOME": str(cache),
+            "HF_HUB_OFFLINE": "1" if offline else "0",
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "NO_PROXY": "127.0.0.1,localhost",
+        }
 
     def __exit__(self, *exc_info):
         self._server.shutdown()

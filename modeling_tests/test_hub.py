@@ -93,16 +93,7 @@ def hub():
 @contextlib.contextmanager
 def client_process(hub: HubStandIn, cache: Path, *, offline: bool = False):
     """A function that runs another one, with its arguments, in a process with the stand-in's address."""
-    environment = {
-        "HF_ENDPOINT": hub.endpoint,
-        "HF_TOKEN": TOKEN,
-        "HF_HOME": str(cache),
-        "HF_HUB_OFFLINE": "1" if offline else "0",
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "NO_PROXY": "127.0.0.1,localhost",
-    }
+    environment = hub.environment(token=TOKEN, cache=cache, offline=offline)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in environment.items():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hub_stand_in import HubStandIn
 from media_files import moving_frames, write_video
 from tiny_fal import random_clip
 from transformers import AutoConfig
@@ -95,9 +96,9 @@ def folder(tiny_checkpoint, tmp_path) -> Path:
     return tmp_path
 
 
-def run_probe(python: Path | str, code: str, folder: Path) -> dict:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment["HF_HOME"] = str(folder / "home")
+def run_probe(python: Path | str, code: str, folder: Path, **variables: str) -> dict:
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = {**inherited, "HF_HOME": str(folder / "home"), **variables}
     process = subprocess.run(
         [str(python), "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
@@ -132,6 +133,15 @@ def check_probe(seen: dict, folder: Path):
 
 def test_everything_loads_where_the_package_cannot_be_imported(folder):
     check_probe(run_probe(sys.executable, WITHOUT_FAL + PROBE, folder), folder)
+
+
+def test_everything_loads_from_the_hub_where_the_package_cannot_be_imported(folder):
+    push = "import fal_hf.hub; print(len(fal_hf.hub.push_folder('checkpoint', 'someone/fal').oid))"
+    probe = PROBE.replace('checkpoint, remote = "checkpoint"', 'checkpoint, remote = "someone/fal"')
+    with HubStandIn({"hf_valid": "someone"}) as hub:
+        variables = hub.environment(token="hf_valid", cache=folder / "home")
+        assert run_probe(sys.executable, push, folder, **variables) == 40
+        check_probe(run_probe(sys.executable, WITHOUT_FAL + probe, folder, **variables), folder)
 
 
 @pytest.mark.slow

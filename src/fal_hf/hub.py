@@ -35,9 +35,16 @@ AUTO_MAPS: dict[str, dict[str, Any]] = {
 }
 ENTRY_MODULES = ("modeling_fal.py", "video_processing_fal.py")
 
-# Weights in every form that transformers looks for. Old ones must not outlive a push: of a single file and shards,
-# transformers takes the single file, whichever is newer.
-WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model.bin.index.json")
+# The files of weights that transformers looks for. Old ones must not outlive a push: of a single file and shards it
+# takes the single file, whichever is newer.
+WEIGHTS = (
+    "model.safetensors",
+    "model-*.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model-*.bin",
+    "pytorch_model.bin.index.json",
+)
 
 
 def add_code(folder: str | PathLike) -> None:
@@ -119,7 +126,7 @@ def push_folder(
         huggingface_hub.errors.HfHubHTTPError: if the Hub refuses, for want of permission for instance.
     """
     folder = Path(folder)
-    if not (folder / CONFIG_NAME).is_file() or not any(folder.glob("*.safetensors")):
+    if not (folder / CONFIG_NAME).is_file() or not any(folder.glob("model*.safetensors")):
         raise ValueError(
             f"{folder}: expected a folder with {CONFIG_NAME} and weights in safetensors; write it with save_pretrained"
         )
