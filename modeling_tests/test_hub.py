@@ -24,6 +24,7 @@ from transformers import (
     AutoVideoProcessor,
     TimesformerConfig,
     TimesformerForVideoClassification,
+    VideoMAEImageProcessor,
 )
 
 from fal_hf import FALImageProcessor, FALVideoClassifierForVideoClassification, FALVideoProcessor, VideoLabeler
@@ -274,14 +275,15 @@ def test_a_renamed_repository_loads_by_its_old_name(hub, client, pushed):
     torch.testing.assert_close(client(load_logits, f"{USER}/old-name"), client(load_logits, pushed))
 
 
-def test_a_timesformer_repository_loads(hub, client, tmp_path, video):
+def test_a_timesformer_repository_loads(client, tmp_path, video):
+    """With the image processor of VideoMAE, which TimeSformer repositories have."""
     config = TimesformerConfig(
         image_size=16, patch_size=4, num_frames=4, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
         intermediate_size=32, num_labels=3,
     )  # fmt: skip
     model = TimesformerForVideoClassification(config)
     model.save_pretrained(tmp_path)
-    FALImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(tmp_path)
+    VideoMAEImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(tmp_path)
     client(push, tmp_path, "timesformer")
     torch.testing.assert_close(client(load_logits, f"{USER}/timesformer"), logits(model), atol=1e-5, rtol=1e-5)
     assert client(label_with, f"{USER}/timesformer", video).startswith("LABEL_")
