@@ -4,7 +4,8 @@
 
 Renders H.264 files from the photographs that the training never saw, labels each with `VideoLabeler` (what `fal label`
 runs), and does the same with feature tracking and a homography, whose thresholds are tuned on files from training
-photographs. Files that are there already are not rendered again.
+photographs. Files that are there already are not rendered again. `--json` writes the figures to a file, from which
+`examples/camera_motion_card.py` makes the card of the checkpoint.
 """
 
 import argparse
@@ -147,19 +148,27 @@ def tune(statistics: list[np.ndarray], labels: list[str]) -> dict[str, float]:
     return max(candidates, key=correct)
 
 
+def tune_baseline(entries: list[dict], folder: Path) -> dict[str, float]:
+    """The thresholds that fit the files of a manifest best."""
+    statistics = [motion_statistics(folder / entry["file"]) for entry in tqdm(entries, desc="tuning")]
+    return tune(statistics, [entry["label"] for entry in entries])
+
+
 # Report
 
 
-def report(name: str, labels: list[str], predictions: list[str]):
-    """Prints top-1 with its Wilson interval, the accuracy of each label and the confusion matrix."""
+def report(name: str, labels: list[str], predictions: list[str]) -> dict:
+    """Prints top-1 with its Wilson interval, the accuracy of each label and the confusion matrix; returns figures."""
     matrix = confusion_matrix(labels, predictions, labels=LABELS)
     correct, total = int(np.trace(matrix)), int(matrix.sum())
     interval = binomtest(correct, total).proportion_ci(method="wilson")
+    by_label = dict(zip(LABELS, (np.diag(matrix) / matrix.sum(1).clip(min=1)).tolist(), strict=True))
     bounds = f"95 % interval {interval.low:.3f} to {interval.high:.3f}"
     print(f"\n{name}: top-1 {correct / total:.3f} ({correct} of {total} files), {bounds}")
     print(f"{'true / predicted':>22}", *(f"{label[:7]:>7}" for label in LABELS), " correct")
-    for label, row, hits in zip(LABELS, matrix, np.diag(matrix), strict=True):
-        print(f"{label:>22}", *(f"{count:7d}" for count in row), f"{hits / max(row.sum(), 1):8.2f}")
+    for (label, accuracy), row in zip(by_label.items(), matrix, strict=True):
+        print(f"{label:>22}", *(f"{count:7d}" for count in row), f"{accuracy:8.2f}")
+    return {"correct": correct, "total": total, "interval": [interval.low, interval.high], "by_label": by_label}
 
 
 def main():
@@ -170,6 +179,7 @@ def main():
     parser.add_argument("--per-label", type=int, default=30, help="test files of each label")
     parser.add_argument("--num-clips", type=int, help="clips a file; the processor's own number unless given")
     parser.add_argument("--skip-baseline", action="store_true")
+    parser.add_argument("--json", type=Path, help="file for the figures")
     args = parser.parse_args()
 
     photos = split_photographs(args.photos)
@@ -178,17 +188,16 @@ def main():
     paths = [args.files / "test" / entry["file"] for entry in test]
     model = {} if args.model is None else {"model": args.model}
     labeler = VideoLabeler.from_pretrained(**model, num_clips=args.num_clips)
-    report("FAL", labels, [labeler(path).labels[0].label for path in tqdm(paths, desc="FAL")])
-    if args.skip_baseline:
-        return
-    tuning = render_files(photos["train"], args.files / "tuning", per_label=args.per_label // 2, seed=8)
-    tuning_paths = [args.files / "tuning" / entry["file"] for entry in tuning]
-    thresholds = tune(
-        [motion_statistics(path) for path in tqdm(tuning_paths, desc="tuning")], [entry["label"] for entry in tuning]
-    )
-    print("baseline thresholds, from training photographs:", thresholds)
-    statistics = [motion_statistics(path) for path in tqdm(paths, desc="baseline")]
-    report("Feature tracking and homography", labels, [decide(row, **thresholds) for row in statistics])
+    figures = {"fal": report("FAL", labels, [labeler(path).labels[0].label for path in tqdm(paths, desc="FAL")])}
+    if not args.skip_baseline:
+        tuning = render_files(photos["train"], args.files / "tuning", per_label=args.per_label // 2, seed=8)
+        thresholds = tune_baseline(tuning, args.files / "tuning")
+        print("baseline thresholds, from training photographs:", thresholds)
+        statistics = [motion_statistics(path) for path in tqdm(paths, desc="baseline")]
+        decisions = [decide(row, **thresholds) for row in statistics]
+        figures["baseline"] = report("Feature tracking and homography", labels, decisions)
+    if args.json is not None:
+        args.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
 """Model cards: what is read from the folder, what the Hub checks, and the snippets."""
 
+import json
 import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -14,7 +17,13 @@ from tiny_fal import tiny_config, tiny_model
 from fal_hf import FALConfig, FALVideoProcessor
 from fal_hf.configuration_fal import ATTENTION_TYPES
 from fal_hf.hub import add_code
+from fal_hf.labeling import DEFAULT_CHECKPOINT
 from fal_hf.model_card import Evaluation, build_model_card, count_parameters_and_gflop, write_model_card
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+sys.path.insert(0, str(EXAMPLES))
+
+import camera_motion_card  # noqa: E402
 
 EVALUATION = Evaluation(
     EvalResult(
@@ -173,12 +182,63 @@ def test_the_snippets_of_a_written_card_run(tmp_path):
     write_video(tmp_path / "video.mp4", moving_frames(20))
     path = write_model_card(folder, **FACTS)
     assert path == folder / "README.md" and ModelCard.load(path).data.license == "cc-by-nc-4.0"
-    snippets = re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    snippets = python_snippets(path)
     assert len(snippets) == 3 and "trust_remote_code=True" in snippets[2]
     for snippet in snippets:
         hidden = "" if "fal_hf" in snippet else "import sys; sys.modules['fal_hf'] = None\n"
-        process = subprocess.run(
-            [sys.executable, "-c", hidden + snippet], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        assert process.returncode == 0, process.stderr
-        assert "LABEL_" in process.stdout
+        assert "LABEL_" in run_python(hidden + snippet, tmp_path)
+
+
+def python_snippets(path: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def run_python(code: str, folder: Path) -> str:
+    process = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+# The card of the checkpoint that comes with the package
+
+
+def test_the_card_of_the_camera_motion_checkpoint_is_made_from_its_files(tmp_path):
+    """`python examples/camera_motion_card.py` writes it again; its docstring says how the figures are measured."""
+    path = DEFAULT_CHECKPOINT / "README.md"
+    card = camera_motion_card.build_card(DEFAULT_CHECKPOINT)
+    assert path.read_text(encoding="utf-8") == str(card)
+    assert card_problems(str(card)) == ([], [])
+    write_video(tmp_path / "video.mp4", moving_frames(20))
+    (snippet,) = python_snippets(path)
+    assert "Label(" in run_python(snippet, tmp_path)
+
+
+def test_the_figures_of_the_camera_motion_card_are_those_of_its_evaluation(tmp_path):
+    checkpoint = tmp_path / "camera_motion"
+    shutil.copytree(DEFAULT_CHECKPOINT, checkpoint)
+    figures = json.loads((checkpoint / "evaluation.json").read_text())
+    figures["fal"] |= {"correct": 123, "interval": [0.25, 0.5]}
+    figures["fal"]["by_label"]["shake"] = 0.125
+    (checkpoint / "evaluation.json").write_text(json.dumps(figures))
+    card = camera_motion_card.build_card(checkpoint)
+    share = 123 / figures["fal"]["total"]
+    assert metadata(card)["model-index"][0]["results"][0]["metrics"][0]["value"] == round(share, 3)
+    evaluation = section(card, "Evaluation")
+    assert f"| this checkpoint | {share:.3f} (123 of {figures['fal']['total']}) | 0.250 to 0.500 |" in evaluation
+    assert "| shake | 0.12 |" in evaluation
+
+
+@pytest.mark.slow
+def test_the_evaluation_writes_the_figures_that_it_prints(tmp_path):
+    pytest.importorskip("cv2")
+    photos = EXAMPLES.parents[1] / "shared" / "photos"
+    if not photos.is_dir():
+        pytest.skip(f"no photographs at {photos}")
+    settings = {"photos": photos, "files": tmp_path / "files", "per-label": 2, "json": tmp_path / "figures.json"}
+    command = [sys.executable, EXAMPLES / "evaluate_camera_motion.py", *(f"--{k}={v}" for k, v in settings.items())]
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures.keys() == {"fal", "baseline"}
+    for part in figures.values():
+        assert f"top-1 {part['correct'] / 20:.3f} ({part['correct']} of 20 files)" in process.stdout
+        assert sum(part["by_label"].values()) == pytest.approx(part["correct"] / 2)
