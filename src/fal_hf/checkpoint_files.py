@@ -1,0 +1,264 @@
+"""
+Files of foreign checkpoints, read without trust: what is damaged, declares more than it holds or would run code is
+refused with the reason, as a [`ConversionError`] that names the file.
+"""
+
+import csv
+import json
+import zipfile
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from transformers.modeling_utils import load_state_dict
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
+
+# Where a folder has several, the first one counts; of other names there must be one file only.
+WEIGHTS_NAMES = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
+PICKLE_SUFFIXES = (".bin", ".pyth", ".pth", ".pt")
+WEIGHTS_SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+# Under which name a training script stores the weights among other things: the TimeSformer reference, DINO's training
+# (of student and teacher the latter is the one that is evaluated), timm's and DeiT's.
+STATE_DICT_NAMES = ("model_state", "teacher", "state_dict", "model")
+
+
+class ConversionError(ValueError):
+    """A checkpoint that cannot be converted; the message says what was expected, what came and what to do."""
+
+
+def find_checkpoint(source: str | PathLike, *, revision: str | None = None) -> Path:
+    """
+    A checkpoint's file or folder on this machine; that of a Hub id is downloaded, safetensors rather than pickles.
+
+    Raises:
+        ConversionError: if there is none.
+    """
+    path = Path(source)
+    if path.exists():
+        return path
+    try:
+        validate_repo_id(str(source))
+    except HFValidationError as error:
+        raise ConversionError(f"{source}: expected a file, a folder or a Hub id, got none of them") from error
+    options = {"revision": revision, "ignore_patterns": ["*/*"]}  # sub-folders hold exports and other variants
+    try:
+        folder = Path(snapshot_download(str(source), allow_patterns=["*.json", "*.safetensors"], **options))
+        if not any(folder.glob("*.safetensors")):
+            pickles = [f"*{suffix}" for suffix in PICKLE_SUFFIXES]
+            folder = Path(snapshot_download(str(source), allow_patterns=["*.json", *pickles], **options))
+    except Exception as error:  # the Hub, the network and the cache fail in many ways
+        raise ConversionError(
+            f"{source}: expected a file, a folder or a Hub id that can be downloaded, got {_describe(error)}; check "
+            "the name, and `hf auth whoami` for a private repository"
+        ) from error
+    return folder
+
+
+def find_weights(path: Path) -> Path:
+    """The file with the weights, or with the index of their shards, of a checkpoint's file or folder."""
+    if path.is_file():
+        return path
+    for name in WEIGHTS_NAMES:
+        if (path / name).is_file():
+            return path / name
+    files = sorted(file for file in path.iterdir() if file.suffix in WEIGHTS_SUFFIXES and file.is_file())
+    if len(files) != 1:
+        found = ", ".join(file.name for file in files) or "none"
+        raise ConversionError(
+            f"{path}: expected {SAFE_WEIGHTS_NAME}, {WEIGHTS_NAME} or a single file of weights "
+            f"({', '.join(WEIGHTS_SUFFIXES)}), got {found}; give the path of the file itself"
+        )
+    return files[0]
+
+
+def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """
+    The tensors of a file or of all shards of an index, and what a training script stored beside them.
+
+    Returns:
+        Name to finite floating-point tensor, on the CPU, mapped from the file where its format allows; and the other
+        entries of a pickle that holds more than tensors, the tensors under the name of "state_dict_name".
+
+    Raises:
+        ConversionError: for a file that is damaged or hostile, and for anything but such tensors in it.
+    """
+    if path.suffix == ".json":
+        return _read_shards(path), {}
+    content = _load(path)
+    name = next((name for name in STATE_DICT_NAMES if isinstance(content.get(name), Mapping)), None)
+    tensors = dict(content if name is None else content[name])
+    for key, value in tensors.items():
+        _require_weights(path, key, value)
+    if not tensors:
+        raise ConversionError(f"{path}: expected tensors, got an empty file")
+    others = {} if name is None else {key: content[key] for key in content if key not in STATE_DICT_NAMES}
+    return tensors, others | {"state_dict_name": name}
+
+
+def _read_shards(index: Path) -> dict[str, torch.Tensor]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise ConversionError(f'{index}: expected "weight_map", an object of tensor and file name')
+    tensors = {}
+    for name in sorted(set(weight_map.values())):
+        if Path(name).name != name or Path(name).suffix not in WEIGHTS_SUFFIXES:
+            raise ConversionError(f"{index}: expected names of files of weights beside it, got {name!r}")
+        shard, _ = read_weights(index.with_name(name))
+        if shard.keys() & tensors.keys():
+            raise ConversionError(f"{index}: {', '.join(sorted(shard.keys() & tensors.keys()))}: in several shards")
+        tensors |= shard
+    if tensors.keys() != weight_map.keys():
+        difference = sorted(tensors.keys() ^ weight_map.keys())
+        raise ConversionError(
+            f"{index}: expected the shards to hold what it lists, got a difference in {difference[0]}"
+        )
+    return tensors
+
+
+def _load(path: Path) -> Mapping[str, Any]:
+    if path.suffix not in WEIGHTS_SUFFIXES:
+        raise ConversionError(f"{path}: expected a file of weights ({', '.join(WEIGHTS_SUFFIXES)})")
+    _require_stored(path)
+    try:
+        content = load_state_dict(path)  # pickles with weights_only
+    except Exception as error:  # what a damaged file raises depends on where it is damaged
+        hint = ""
+        if path.suffix in PICKLE_SUFFIXES:
+            hint = (
+                "; only tensors and plain values are unpickled, for a pickle may hold code: where you trust the file, "
+            )
+            hint += "save its state dict alone with safetensors.torch.save_file"
+        raise ConversionError(f"{path}: expected a file of weights, got {_describe(error)}{hint}") from error
+    if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
+        raise ConversionError(f"{path}: expected names and tensors, got a {type(content).__name__}")
+    return content
+
+
+def _require_stored(path: Path) -> None:
+    """torch stores its archives uncompressed; one that unpacks to more than its size is no work of torch."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(info.file_size for info in archive.infolist())
+    if unpacked > path.stat().st_size:
+        raise ConversionError(
+            f"{path}: expected an archive as torch.save writes it, got one of {path.stat().st_size} bytes that "
+            f"declares {unpacked}"
+        )
+
+
+def _require_weights(path: Path, name: str, value: Any) -> None:
+    """Refuses what is no tensor of numbers that is held in full."""
+    if not isinstance(value, torch.Tensor):
+        raise ConversionError(f"{path}: {name}: expected a tensor, got a {type(value).__name__}")
+    shape = tuple(value.shape)
+    if value.layout != torch.strided or value.is_meta or value.dtype not in DTYPES:
+        raise ConversionError(
+            f"{path}: {name}: expected floating-point numbers, got {value.dtype} of layout {value.layout} on "
+            f"the device {value.device}; convert the checkpoint before it was quantised or otherwise packed"
+        )
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes() or value.numel() == 0:
+        raise ConversionError(
+            f"{path}: {name}: expected all numbers of its shape {shape}, got "
+            f"{value.untyped_storage().nbytes()} bytes of {value.dtype}"
+        )
+    if not torch.isfinite(value).all():
+        raise ConversionError(f"{path}: {name}: expected finite numbers, got NaN or infinity; the training diverged")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; a ConversionError where the file holds something else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConversionError(f"{path}: expected a JSON file, got {_describe(error)}") from error
+    if not isinstance(content, dict):
+        raise ConversionError(f"{path}: expected a JSON object, got a {type(content).__name__}")
+    return content
+
+
+def _describe(error: Exception) -> str:
+    """The first line of what an error says, and what it is."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__
+
+
+# ---- labels ----
+
+
+def read_labels(path: str | PathLike) -> list[str]:
+    """
+    The names of classes, in the order of a model's logits.
+
+    Args:
+        path: A `.json` file with a list of names, an object of number and name or one of name and number; a `.csv`
+            file with a name a row, or a number and a name, with or without a header; a `.txt` file with a name a line.
+
+    Raises:
+        ConversionError: for numbers other than 0, 1, 2, ..., names that are empty or come twice, and other files.
+    """
+    path = Path(path)
+    if path.suffix not in LABEL_READERS:
+        raise ConversionError(f"{path}: expected labels in a {', '.join(LABEL_READERS)} file")
+    try:
+        labels = LABEL_READERS[path.suffix](path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConversionError(f"{path}: {error}") from error
+    bad = [label for label in labels if not isinstance(label, str) or not label.strip()]
+    if bad or not labels:
+        raise ConversionError(
+            f"{path}: expected names, got {bad[0]!r}" if bad else f"{path}: expected names, got none"
+        )
+    repeated = sorted({label for label in labels if labels.count(label) > 1})
+    if repeated:
+        raise ConversionError(f"{path}: expected every name once, got {', '.join(repeated)} more than once")
+    return labels
+
+
+def _parse_json_labels(text: str) -> list[Any]:
+    content = json.loads(text)
+    if isinstance(content, list):
+        return content
+    if not isinstance(content, dict):
+        raise ValueError(f"expected a list of names or an object, got a {type(content).__name__}")
+    if all(isinstance(value, int) for value in content.values()):
+        return _in_order({index: name for name, index in content.items()}, count=len(content))
+    return _in_order({int(index): name for index, name in content.items()}, count=len(content))
+
+
+def _parse_csv_labels(text: str) -> list[str]:
+    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), skipinitialspace=True) if any(row)]
+    widths = {len(row) for row in rows}
+    if widths == {1}:
+        return [row[0] for row in rows]
+    if widths != {2}:
+        raise ValueError(f"expected one or two columns, got {sorted(widths)}")
+    if not any(cell.isdigit() for cell in rows[0]):
+        rows = rows[1:]  # the header
+    number = 0 if all(row[0].isdigit() for row in rows) else 1
+    return _in_order({int(row[number]): row[1 - number] for row in rows}, count=len(rows))
+
+
+def _in_order(names: dict[int, Any], *, count: int) -> list[Any]:
+    """Names by their number; the numbers are those from 0 on."""
+    if sorted(names) != list(range(count)):
+        raise ValueError(f"expected the numbers 0 to {count - 1}, each once, got {sorted(names)}")
+    return [names[index] for index in range(count)]
+
+
+LABEL_READERS = {
+    ".json": _parse_json_labels,
+    ".csv": _parse_csv_labels,
+    ".txt": lambda text: [line.strip() for line in text.strip().splitlines()],
+}
+
+
+__all__ = ["ConversionError", "find_checkpoint", "find_weights", "read_json", "read_labels", "read_weights"]
