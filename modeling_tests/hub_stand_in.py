@@ -252,8 +252,12 @@ class HubStandIn:
         return Response({"id": repo, "sha": commit.oid, "private": repository.private, "siblings": siblings})
 
     def refs(self, request: Request, *, repo: str) -> Response:
-        refs = self.readable(request, repo).refs
-        branches = [{"name": name, "ref": f"refs/heads/{name}", "targetCommit": refs[name].oid} for name in refs]
+        heads = self.readable(request, repo).refs
+        branches = [
+            {"name": name, "ref": f"refs/heads/{name}", "targetCommit": commit.oid}
+            for name, commit in heads.items()
+            if not name.startswith("refs/")
+        ]
         return Response({"branches": branches, "converts": [], "tags": []})
 
     def tree(self, request: Request, *, repo: str, revision: str, path: str = "") -> Response:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from hub_stand_in import HubStandIn, Repository
+from huggingface_hub import HfApi
 from media_files import moving_frames, write_video
 from tiny_fal import random_clip, tiny_config, tiny_model
 from transformers import (
@@ -49,6 +50,14 @@ def logits(model: FALVideoClassifierForVideoClassification) -> torch.Tensor:
 def push(*args, **kwargs) -> dict:
     commit = push_folder(*args, **kwargs)
     return {"oid": commit.oid, "pr_revision": commit.pr_revision}
+
+
+def list_branches(repo_id: str) -> list[str]:
+    return [branch.name for branch in HfApi().list_repo_refs(repo_id).branches]
+
+
+def who_am_i(token: str | None = None) -> str:
+    return HfApi().whoami(token)["name"]
 
 
 def load_logits(repo_id: str, **kwargs) -> torch.Tensor:
@@ -162,8 +171,9 @@ def test_a_folder_is_pushed_in_one_commit_and_is_what_was_in_it(hub, client, fol
     assert [name for name, file in head.files.items() if file.is_lfs] == ["model.safetensors"]
 
 
-def test_the_token_goes_to_the_hub_and_not_to_the_storage(hub, client, folder):
+def test_the_token_of_the_environment_goes_to_the_hub_and_not_to_the_storage(hub, client, folder):
     start = len(hub.requests)
+    assert client(who_am_i) == USER
     client(push, folder, "fal-token", private=True)
     client(load_logits, f"{USER}/fal-token")
     requests = hub.requests[start:]
@@ -199,7 +209,7 @@ def test_weights_that_are_gone_from_the_folder_leave_the_repository(hub, client,
     torch.testing.assert_close(client(load_logits, repo_id), logits(other))
 
 
-def test_a_branch_and_a_pull_request_leave_main_as_it_is(hub, client, folder, tmp_path):
+def test_a_branch_and_a_pull_request_leave_main_as_it_is(client, folder):
     repo_id = f"{USER}/fal-branches"
     client(push, folder, repo_id)
     expected = client(load_logits, repo_id)
@@ -211,7 +221,7 @@ def test_a_branch_and_a_pull_request_leave_main_as_it_is(hub, client, folder, tm
         torch.testing.assert_close(client(load_logits, repo_id, revision=revision), logits(other))
         torch.testing.assert_close(client(load_logits, repo_id, revision=answer["oid"]), logits(other))
     assert answer["pr_revision"] == "refs/pr/1"
-    assert sorted(hub.repositories[repo_id].refs) == ["main", "next", "refs/pr/1"]
+    assert client(list_branches, repo_id) == ["main", "next"]
     torch.testing.assert_close(client(load_logits, repo_id), expected)
 
 
@@ -321,6 +331,13 @@ def test_what_is_not_in_the_cache_offline_says_so(offline_client, video):
     status, errors = offline_client(run_fal, "label", video, "--model", f"{USER}/not-cached")
     assert status == 2 and len(errors.splitlines()) == 1
     assert_says(errors, "fal: cannot load the model: .*cached files.*offline mode")
+
+
+def test_a_token_that_is_none_says_so(client, folder):
+    with pytest.raises(OSError, match="Invalid user token"):
+        client(who_am_i, "hf_wrong")
+    with pytest.raises(OSError, match="Invalid credentials in Authorization header"):
+        client(push, folder, "fal-wrong-token", token="hf_wrong")
 
 
 def test_a_private_repository_is_not_there_without_its_token(client, folder):
