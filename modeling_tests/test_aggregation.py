@@ -98,13 +98,13 @@ def test_a_wrong_hierarchy_is_refused_with_the_files_name(tmp_path, text, messag
     path = tmp_path / "hierarchy.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=rf"hierarchy\.json: .*{message}"):
-        LabelHierarchy.from_file(path, LABELS)
+        LabelHierarchy.load(path, LABELS)
 
 
 def test_a_hierarchy_is_read_from_a_file(tmp_path):
     path = tmp_path / "hierarchy.json"
     path.write_text(json.dumps(PARENTS))
-    assert LabelHierarchy.from_file(path, LABELS).labels == ("pan", "motion")
+    assert LabelHierarchy.load(path, LABELS).labels == ("pan", "motion")
 
 
 # ---- segments ----

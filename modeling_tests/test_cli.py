@@ -45,7 +45,14 @@ def test_a_missing_model_is_a_message_and_not_a_traceback(videos, tmp_path, caps
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["label"], ["label", "a.mp4", "--top-k", "0"], ["label", "--dtype", "int8"]]
+    "arguments",
+    [
+        [],
+        ["label", "a.mp4", "--top-k", "0"],
+        ["label", "--dtype", "int8"],
+        ["label", "a.mp4", "--crops", "2"],
+        ["label", "a.mp4", "--scales", "1,x"],
+    ],
 )
 def test_wrong_usage_exits_with_2(arguments):
     with pytest.raises(SystemExit) as exit_:
@@ -74,3 +81,71 @@ def test_a_reader_that_closes_early_gets_no_traceback(tiny_checkpoint, videos):
     process = subprocess.run(f"{label} | head -n 1", shell=True, capture_output=True, text=True, check=False)
     assert len(process.stdout.splitlines()) == 1
     assert "Traceback" not in process.stderr and "Exception" not in process.stderr
+
+
+def test_views_and_a_timeline_show_in_the_table(tiny_checkpoint, videos, tmp_path, capsys):
+    hierarchy = tmp_path / "hierarchy.json"
+    hierarchy.write_text('{"a": "vowel", "e": "vowel", "b": "consonant"}')
+    options = ["--crops", "3", "--scales", "paper", "--timeline", "--window", "0.2", "--hop", "0.1"]
+    options += ["--threshold", "0.02", "--hysteresis", "0", "--min-length", "0.3", "--hierarchy", str(hierarchy)]
+    assert main(["label", videos[0], "--model", str(tiny_checkpoint), "--top-k", "2", *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines[3:5]} == {"vowel", "consonant"}
+    assert any(line.startswith("  0:00:00.0 - 0:00:00.8  vowel") for line in lines[5:])
+
+
+def test_json_has_windows_and_segments_with_a_timeline(tiny_checkpoint, videos, capsys):
+    options = ["--timeline", "--window", "0.2", "--threshold", "0.02", "--hysteresis", "0", "--json"]
+    assert main(["label", videos[0], "--model", str(tiny_checkpoint), *options]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["schema_version"] == 1 and record["num_clips"] == len(record["windows"]) == 4
+    assert set(record["segments"][0]) == {"label", "start_seconds", "end_seconds", "score", "peak"}
+    assert record["segments"][-1]["end_seconds"] == record["duration_seconds"] == pytest.approx(0.8)
+
+
+def test_an_output_takes_the_format_of_its_suffix(tiny_checkpoint, videos, tmp_path, capsys):
+    for name in ("labels.csv", "labels.parquet", "labels.json", "labels.jsonl", "{name}.vtt"):
+        run = ["label", *videos, "--model", str(tiny_checkpoint), "--output", str(tmp_path / name), "--workers", "0"]
+        assert main(run) == 1
+        assert "2 videos labelled, 1 failed" in capsys.readouterr().err
+    written = {path.name for path in tmp_path.iterdir() if path.suffix != ".journal"}
+    assert written == {"labels.csv", "labels.parquet", "labels.json", "labels.jsonl", "a.vtt", "b.vtt", "broken.vtt"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["label"], "expected videos to label, or --manifest FILE"),
+        (["label", "nothing/*.mp4"], "expected a video at least, found none"),
+        (["label", "--manifest", "nowhere.txt"], "nowhere.txt"),
+        (["label", "a.mp4", "--output", "labels.xlsx"], "expected a suffix among .jsonl"),
+        (
+            ["label", "a.mp4", "b.mp4", "--output", "labels.vtt"],
+            "expected {name} in it, one file for each of 2 videos",
+        ),
+        (["label", "a.mp4", "--window", "3"], "expected --timeline with --window"),
+        (["label", "a.mp4", "--timeline", "--threshold", "3"], "threshold: expected a number in (0, 1], got 3.0"),
+        (["label", "a.mp4", "--hierarchy", "nowhere.json"], "nowhere.json"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_exit_status_2(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("fal: ") and message in line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_processes_of_a_launcher_share_a_collection(tiny_checkpoint, videos, tmp_path):
+    run = ["label", *videos, "--model", str(tiny_checkpoint), "--device", "cpu", "--workers", "0", "--output"]
+    assert main([*run, str(tmp_path / "alone.jsonl")]) == 1
+    # What `accelerate launch` starts for several GPUs.
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "fal_hf.cli"]
+    process = subprocess.run(
+        [*launch, *run, str(tmp_path / "shared.jsonl")], capture_output=True, text=True, check=False
+    )
+    assert "2 videos labelled, 1 failed" in process.stderr, process.stderr
+    assert (tmp_path / "shared.jsonl").read_bytes() == (tmp_path / "alone.jsonl").read_bytes()
+    journals = [(tmp_path / f"shared.jsonl.journal{suffix}").read_text() for suffix in ("", ".1")]
+    assert sorted(len(journal.splitlines()) for journal in journals) == [2, 3]

@@ -88,17 +88,20 @@ class LabelHierarchy:
         unknown = sorted(parents.keys() - set(labels) - set(parents.values()))
         if unknown:
             raise ValueError(f"{', '.join(unknown)}: expected labels of the model ({', '.join(labels)}) or parents")
+        self.parents = dict(parents)
         self.labels = tuple(dict.fromkeys(parents.values()))
         ancestors = [{label, *_ancestors(label, parents)} for label in labels]
         self.members = torch.tensor([[parent in above for above in ancestors] for parent in self.labels])
 
     @classmethod
-    def from_file(cls, path: str | PathLike, labels: Sequence[str]) -> "LabelHierarchy":
-        """Reads a JSON object of label and parent; a ValueError names the file and what is wrong with it."""
+    def load(cls, parents: Mapping[str, str] | str | PathLike, labels: Sequence[str]) -> "LabelHierarchy":
+        """Takes a mapping, or reads a JSON file of one; a ValueError names the file and what is wrong with it."""
+        if isinstance(parents, Mapping):
+            return cls(parents, labels)
         try:
-            return cls(json.loads(Path(path).read_text(encoding="utf-8")), labels)
+            return cls(json.loads(Path(parents).read_text(encoding="utf-8")), labels)
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise ValueError(f"{parents}: {error}") from error
 
     def scores(self, probabilities: torch.Tensor, problem_type: str | None = None) -> torch.Tensor:
         """`(..., num_labels)` scores of the model's labels to `(..., num_parents)` scores of the parents."""

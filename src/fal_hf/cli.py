@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from .inputs import describe_error
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of `fal` and its sub-commands."""
@@ -28,14 +30,25 @@ def add_label_command(commands: argparse._SubParsersAction) -> None:
         description="Label videos. Without --model the labels say how the camera moves.",
         epilog="Exit status: 0, or 1 if a video failed (the others are labelled all the same), 2 for wrong usage.",
     )
-    parser.add_argument("videos", nargs="+", metavar="VIDEO", help="path or URL of a video")
+    parser.add_argument(
+        "videos",
+        nargs="*",
+        metavar="VIDEO",
+        help="file, folder, pattern or URL (http, and s3, gs, hf, ... by fsspec); - reads them from standard input",
+    )
+    parser.add_argument("--manifest", metavar="FILE", help="text (a video a line), .csv or .jsonl that names videos")
     parser.add_argument(
         "--model", metavar="FOLDER_OR_HUB_ID", help="FAL or TimeSformer checkpoint (default: camera motion, built in)"
     )
     parser.add_argument("--top-k", type=positive_int, default=5, metavar="K", help="labels a video (default: 5)")
-    parser.add_argument(
-        "--num-clips", type=positive_int, metavar="N", help="clips to average over a video (default: the checkpoint's)"
-    )
+    add_model_options(parser)
+    add_view_options(parser)
+    add_output_options(parser)
+    parser.set_defaults(run=label)
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say where and how the model runs."""
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
     parser.add_argument(
         "--dtype",
@@ -43,8 +56,67 @@ def add_label_command(commands: argparse._SubParsersAction) -> None:
         default="auto",
         help="precision of the model (default: the checkpoint's)",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line and a video")
-    parser.set_defaults(run=label)
+    parser.add_argument(
+        "--batch-size", type=positive_int, default=8, metavar="N", help="clips in the model at once (default: 8)"
+    )
+
+
+def add_view_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of views and timelines."""
+    views = parser.add_argument_group("what is scored")
+    views.add_argument(
+        "--num-clips",
+        type=positive_int,
+        metavar="N",
+        help="clips to average over a video (default: the checkpoint's) or, with --timeline, a window (default: 1)",
+    )
+    views.add_argument(
+        "--crops", type=int, choices=[1, 3], default=1, help="the middle, or three along the longer side (default: 1)"
+    )
+    views.add_argument(
+        "--scales",
+        type=scales,
+        default=(1.0,),
+        metavar="S,S,...",
+        help="resolutions as shares of the checkpoint's, averaged; 'paper' is 0.6,0.8,1.0,1.2,1.4 (default: 1)",
+    )
+    timeline = parser.add_argument_group("timeline")
+    timeline.add_argument("--timeline", action="store_true", help="score windows all over each video, find segments")
+    timeline.add_argument("--window", type=float, metavar="SECONDS", help="length (default: a clip's own, else 10)")
+    timeline.add_argument("--hop", type=float, metavar="SECONDS", help="distance of windows (default: their length)")
+    timeline.add_argument(
+        "--threshold", type=float, metavar="SCORE", help="score at which a segment begins (default: 0.5)"
+    )
+    timeline.add_argument(
+        "--hysteresis", type=float, metavar="SCORE", help="how far below that it goes on (default: 0.1)"
+    )
+    timeline.add_argument("--min-length", type=float, metavar="SECONDS", help="shorter segments are left out")
+    timeline.add_argument("--hierarchy", metavar="FILE", help="JSON of label and parent; adds the parents' scores")
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of output and of large collections."""
+    output = parser.add_argument_group("output and large collections")
+    output.add_argument("--json", action="store_true", help="print one JSON object a line and a video")
+    output.add_argument(
+        "--output",
+        metavar="FILE",
+        help=".jsonl, .csv, .parquet, .json (Label Studio) or .vtt ({name} in it becomes the video's); the same "
+        "command goes on where an earlier one was stopped, by FILE.journal",
+    )
+    output.add_argument("--retry-failed", action="store_true", help="label those again that failed in an earlier run")
+    output.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that decode; 0: none but this one (default: with --output one a core, else 0)",
+    )
+    output.add_argument(
+        "--timeout", type=float, default=300.0, metavar="SECONDS", help="of a worker, for a batch (default: 300)"
+    )
+    output.add_argument(
+        "--max-memory", type=float, default=4.0, metavar="GIB", help="of a worker, for a video (default: 4)"
+    )
 
 
 def positive_int(text: str) -> int:
@@ -55,53 +127,213 @@ def positive_int(text: str) -> int:
     return value
 
 
+def scales(text: str) -> tuple[float, ...]:
+    """Numbers with commas between them, or `paper`, for argparse."""
+    from .views import PAPER_SCALES
+
+    return PAPER_SCALES if text == "paper" else tuple(float(part) for part in text.split(","))
+
+
+class UsageError(Exception):
+    """What is wrong with the command, in one line."""
+
+
 def label(arguments: argparse.Namespace) -> int:
     """Runs `fal label`; returns the exit status."""
-    from tqdm import tqdm
     from transformers.utils import logging
-
-    from .labeling import DEFAULT_CHECKPOINT, VideoLabeler
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        labeler = VideoLabeler.from_pretrained(
-            arguments.model or DEFAULT_CHECKPOINT,
+        videos = find_inputs(arguments)
+        processes = Processes()
+        labeler = load_labeler(arguments, processes)
+        if arguments.output is None:
+            return print_labels(labeler, videos, arguments, processes)
+        return write_label_file(labeler, videos, arguments, processes)
+    except UsageError as error:
+        print(f"fal: {error}", file=sys.stderr)
+        return 2
+
+
+def find_inputs(arguments: argparse.Namespace) -> list:
+    """The videos that the command names; also refuses an output that cannot hold them."""
+    from .inputs import find_videos
+    from .label_files import NAME, checked_suffix
+
+    if not arguments.videos and arguments.manifest is None:
+        raise UsageError("expected videos to label, or --manifest FILE")
+    try:
+        videos = find_videos(arguments.videos, manifest=arguments.manifest)
+        suffix = arguments.output and checked_suffix(arguments.output)
+    except (ValueError, OSError, ImportError) as error:
+        raise UsageError(describe_error(error)) from error
+    if suffix == ".vtt" and len(videos) > 1 and NAME not in arguments.output:
+        raise UsageError(f"{arguments.output}: expected {NAME} in it, one file for each of {len(videos)} videos")
+    return videos
+
+
+class Processes:
+    """The processes of `accelerate launch` or `torchrun` that share a collection; otherwise this one alone."""
+
+    def __init__(self):
+        self.index = int(os.environ.get("RANK", "0"))
+        self.count = int(os.environ.get("WORLD_SIZE", "1"))
+        if self.count > 1:
+            from datetime import timedelta
+
+            import torch.distributed
+
+            # The first to be done waits for the last one, however long that takes; nothing else passes between them.
+            torch.distributed.init_process_group("gloo", timeout=timedelta(days=365))
+
+    @property
+    def device(self) -> str | None:
+        """The GPU of this process where there are several; None leaves the choice."""
+        import torch
+
+        if self.count == 1 or not torch.cuda.is_available():
+            return None
+        return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+
+    def wait(self) -> None:
+        """Returns when all have come here."""
+        if self.count > 1:
+            import torch.distributed
+
+            torch.distributed.barrier()
+            torch.distributed.destroy_process_group()
+
+
+def load_labeler(arguments: argparse.Namespace, processes: Processes):
+    """The model with the views that the command asks for."""
+    from .aggregation import Timeline
+    from .labeling import DEFAULT_CHECKPOINT, VideoLabeler
+    from .views import Views
+
+    given = {"threshold": arguments.threshold, "hysteresis": arguments.hysteresis, "min_seconds": arguments.min_length}
+    given = {name: value for name, value in given.items() if value is not None}
+    if not arguments.timeline and (given or (arguments.window, arguments.hop) != (None, None)):
+        raise UsageError("expected --timeline with --window, --hop, --threshold, --hysteresis and --min-length")
+    try:
+        views = Views(
             num_clips=arguments.num_clips,
-            device=arguments.device,
+            num_crops=arguments.crops,
+            scales=arguments.scales,
+            windows=arguments.timeline,
+            window_seconds=arguments.window,
+            hop_seconds=arguments.hop,
+        )
+        timeline = Timeline(**given) if arguments.timeline else None
+    except ValueError as error:
+        raise UsageError(describe_error(error)) from error
+    try:
+        return VideoLabeler.from_pretrained(
+            arguments.model or DEFAULT_CHECKPOINT,
+            views=views,
+            timeline=timeline,
+            hierarchy=arguments.hierarchy,
+            batch_size=arguments.batch_size,
+            device=arguments.device or processes.device,
             dtype=arguments.dtype,
         )
     except Exception as error:  # a foreign or damaged checkpoint may fail in any way
-        print(f"fal: cannot load the model: {describe(error)}", file=sys.stderr)
-        return 2
+        raise UsageError(f"cannot load the model: {describe_error(error)}") from error
 
-    num_failed = 0
+
+def print_labels(labeler, videos: list, arguments: argparse.Namespace, processes: Processes) -> int:
+    """Prints the labels of each video in the order of the command."""
+    from tqdm import tqdm
+
+    if processes.count > 1:
+        raise UsageError("expected --output where several processes share the videos")
     show = json.dumps if arguments.json else format_table
-    with tqdm(arguments.videos, unit="video", file=sys.stderr, disable=None) as progress:
-        for video in progress:
-            try:
-                record = labeler(video, top_k=arguments.top_k).to_dict()
-            except Exception as error:  # whatever one file does, the others are labelled
-                record = {"video": video, "error": describe(error)}
-                num_failed += 1
-            with progress.external_write_mode(file=sys.stdout):
-                print(show(record), flush=True)
+    done, next_up, num_failed = {}, 0, 0
+    with tqdm(total=len(videos), unit="video", file=sys.stderr, disable=None) as progress:
+        for video, record in run_collection(labeler, videos, arguments, processes):
+            done[video.key] = record
+            num_failed += "error" in record
+            advance(progress, num_failed)
+            while next_up < len(videos) and videos[next_up].key in done:
+                with progress.external_write_mode(file=sys.stdout):
+                    print(show(done.pop(videos[next_up].key)), flush=True)
+                next_up += 1
     return 1 if num_failed else 0
 
 
-def describe(error: Exception) -> str:
-    """One line on an error; its type is left out where the message is meant for users."""
-    message = " ".join(str(error).split())
-    return message if isinstance(error, ValueError) and message else f"{type(error).__name__}: {message}"
+def write_label_file(labeler, videos: list, arguments: argparse.Namespace, processes: Processes) -> int:
+    """Labels what an earlier run has not, and writes the output when all is done."""
+    from tqdm import tqdm
+
+    from .collection import describe_run
+    from .journal import Journal
+    from .label_files import write_labels
+
+    made_by = describe_run(labeler, top_k=arguments.top_k)
+    try:
+        journal = Journal(f"{arguments.output}.journal", made_by, process=processes.index)
+    except (ValueError, OSError) as error:
+        raise UsageError(describe_error(error)) from error
+    own = videos[processes.index :: processes.count]
+    left = [video for video in own if video not in journal or (arguments.retry_failed and journal.has_failed(video))]
+    num_failed = sum(journal.has_failed(video) for video in own if video not in set(left))
+    progress = tqdm(total=len(own), initial=len(own) - len(left), unit="video", file=sys.stderr, disable=None)
+    with progress:
+        for video, record in run_collection(labeler, left, arguments, processes):
+            journal.append(video, record)
+            num_failed += "error" in record
+            advance(progress, num_failed)
+    processes.wait()
+    if processes.index == 0:
+        journal.refresh()
+        files = write_labels(arguments.output, journal.records(videos))
+        num_failed = sum(journal.has_failed(video) for video in videos)
+        what = str(files[0]) if len(files) == 1 else f"{len(files)} files"
+        print(f"fal: {what}: {len(videos) - num_failed} videos labelled, {num_failed} failed", file=sys.stderr)
+    return 1 if num_failed else 0
+
+
+def run_collection(labeler, videos: list, arguments: argparse.Namespace, processes: Processes):
+    """Yields each video and its record as they are done."""
+    from .collection import label_collection
+    from .decoding import DecodeLimits
+
+    num_workers = arguments.workers
+    if num_workers is None:
+        num_workers = min(max(1, available_cores() // processes.count), len(videos)) if arguments.output else 0
+    limits = DecodeLimits(timeout_seconds=arguments.timeout, max_memory_bytes=int(arguments.max_memory * 2**30))
+    return label_collection(labeler, videos, top_k=arguments.top_k, num_workers=num_workers, limits=limits)
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def advance(progress, num_failed: int) -> None:
+    """One video more; failures show beside speed and time left."""
+    if num_failed:
+        progress.set_postfix(failed=num_failed, refresh=False)
+    progress.update()
 
 
 def format_table(record: dict) -> str:
-    """The labels of one video as lines of text."""
+    """The labels of one video as lines of text, then its parents' and its segments."""
     if "error" in record:
         return f"{record['video']}\n  failed: {record['error']}"
-    width = max(len(label["label"]) for label in record["labels"])
-    lines = [f"  {label['label']:<{width}}  {label['score']:6.1%}" for label in record["labels"]]
+    scored = [*record["labels"], *record.get("parents", ())]
+    width = max(len(label["label"]) for label in [*scored, *record.get("segments", ())])
+    lines = [f"  {label['label']:<{width}}  {label['score']:6.1%}" for label in scored]
+    for segment in record.get("segments", ()):
+        times = f"{clock(segment['start_seconds'])} - {clock(segment['end_seconds'])}"
+        lines.append(f"  {times}  {segment['label']:<{width}}  {segment['score']:6.1%}")
     return "\n".join([record["video"], *lines])
+
+
+def clock(seconds: float) -> str:
+    """A time as hours, minutes and seconds."""
+    tenths = round(seconds * 10)
+    return f"{tenths // 36_000}:{tenths // 600 % 60:02}:{tenths // 10 % 60:02}.{tenths % 10}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """Labels for videos: views, model and aggregation joined for one video."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -93,7 +93,7 @@ class VideoLabeler:
             `views=Views(num_clips=...)`.
         views: Which clips, crops and scales are scored, and whether windows tile the video.
         timeline: How the scores of windows become segments; needs `views` with windows.
-        hierarchy: Label to its parent; adds the parents' scores, see [`LabelHierarchy`].
+        hierarchy: Label to its parent, or a JSON file of that; adds the parents' scores, see [`LabelHierarchy`].
         batch_size: Clips that go through the model at once. They are always of one video: what a video's scores are
             does not depend on the videos beside it.
 
@@ -116,7 +116,7 @@ class VideoLabeler:
         num_clips: int | None = None,
         views: Views | None = None,
         timeline: Timeline | None = None,
-        hierarchy: dict[str, str] | None = None,
+        hierarchy: Mapping[str, str] | str | PathLike | None = None,
         batch_size: int = 8,
     ):
         if num_clips is not None and views is not None:
@@ -128,7 +128,7 @@ class VideoLabeler:
             raise ValueError("timeline: expected views with windows beside it, give views=Views(windows=True)")
         self.timeline = timeline or Timeline()
         self.names = [model.config.id2label[index] for index in range(model.config.num_labels)]
-        self.hierarchy = LabelHierarchy(hierarchy, self.names) if hierarchy is not None else None
+        self.hierarchy = None if hierarchy is None else LabelHierarchy.load(hierarchy, self.names)
         patch_size = model.config.patch_size
         self.reader = ViewReader(processor, self.views, patch_size=patch_size, batch_size=batch_size)
 
@@ -140,7 +140,7 @@ class VideoLabeler:
         num_clips: int | None = None,
         views: Views | None = None,
         timeline: Timeline | None = None,
-        hierarchy: dict[str, str] | None = None,
+        hierarchy: Mapping[str, str] | str | PathLike | None = None,
         batch_size: int = 8,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype = "auto",

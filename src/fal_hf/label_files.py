@@ -1,0 +1,243 @@
+"""Records of labelled videos as files: JSON Lines, CSV, Parquet, WebVTT and Label Studio's JSON.
+
+A record is what `VideoLabels.to_dict` returns, or for a video that failed
+`{"video": ..., "error": ..., "schema_version": 1}`.
+
+* JSON Lines holds the records as they are, one a line.
+* CSV and Parquet hold the same table, one row for each label of a video (`kind` "label"), each parent of a hierarchy
+  ("parent"), each segment ("segment") and each video that failed ("error"). Scores of single windows are in JSON Lines
+  alone.
+* WebVTT and Label Studio's timeline hold the segments or, without a timeline, each video's best label over its whole
+  length.
+
+A file is written beside its place and moved there when it is whole.
+"""
+
+import csv
+import html
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+# Columns of a table's rows; numbers are float64, all others text.
+TABLE_COLUMNS = ("video", "kind", "label", "score", "peak", "start_seconds", "end_seconds", "error")
+NUMBER_COLUMNS = frozenset({"score", "peak", "start_seconds", "end_seconds"})
+ROWS_AT_ONCE = 10_000
+# Label Studio counts frames; what it takes where nothing is said.
+DEFAULT_FRAME_RATE = 25.0
+# What `{name}` in an output's path becomes: the video's own name.
+NAME = "{name}"
+
+Record = dict[str, Any]
+
+
+def write_labels(path: str | os.PathLike, records: Iterable[Record]) -> list[Path]:
+    """
+    Writes records in the format that the suffix of `path` names.
+
+    Args:
+        path: A file with one of the suffixes in `FORMATS`. `.vtt` is one file a video, in whose path `{name}` stands
+            for the name of the video; it may be missing for a single video.
+        records: In the order in which they are to be written.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        ValueError: the suffix is unknown, or several videos meet a `.vtt` without `{name}`.
+        OSError: a file cannot be written; what was there before still is.
+    """
+    return FORMATS[checked_suffix(path)](Path(path), records)
+
+
+def checked_suffix(path: str | os.PathLike) -> str:
+    """The suffix of an output's path, in lower case, or a ValueError that names those there are."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in FORMATS:
+        raise ValueError(f"{os.fspath(path)}: expected a suffix among {', '.join(FORMATS)}, got {suffix or 'none'}")
+    return suffix
+
+
+@contextmanager
+def whole_file(path: Path, *, mode: str = "w") -> Iterator[IO]:
+    """A file that takes its place, and its predecessor's, when it is whole; an error leaves no trace of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+    # One name: what a killed process leaves is overwritten by the next one.
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        with open(beside, mode, **text) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+# ---- JSON Lines ----
+
+
+def _write_json_lines(path: Path, records: Iterable[Record]) -> list[Path]:
+    with whole_file(path) as file:
+        file.writelines(f"{json.dumps(record)}\n" for record in records)
+    return [path]
+
+
+# ---- tables ----
+
+
+def table_rows(record: Record) -> Iterator[dict[str, Any]]:
+    """The rows of one record, each with all of TABLE_COLUMNS; what does not apply is None."""
+    empty = {**dict.fromkeys(TABLE_COLUMNS), "video": _encodable(record["video"])}
+    if "error" in record:
+        yield {**empty, "kind": "error", "error": _encodable(record["error"])}
+        return
+    whole = {**empty, "start_seconds": 0.0, "end_seconds": record["duration_seconds"]}
+    for kind, name in (("label", "labels"), ("parent", "parents")):
+        for label in record.get(name, ()):
+            yield {**whole, "kind": kind, **label}
+    for segment in record.get("segments", ()):
+        yield {**empty, "kind": "segment", **segment}
+
+
+def _encodable(text: str) -> str:
+    """Text without the lone surrogates that stand for undecodable bytes of a file's name."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _write_csv(path: Path, records: Iterable[Record]) -> list[Path]:
+    with whole_file(path) as file:
+        writer = csv.DictWriter(file, TABLE_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for record in records:
+            writer.writerows(table_rows(record))
+    return [path]
+
+
+def _write_parquet(path: Path, records: Iterable[Record]) -> list[Path]:
+    import pyarrow
+    from pyarrow import parquet
+
+    types = {name: pyarrow.float64() if name in NUMBER_COLUMNS else pyarrow.string() for name in TABLE_COLUMNS}
+    schema = pyarrow.schema(types.items())
+    rows = (row for record in records for row in table_rows(record))
+    with whole_file(path, mode="wb") as file, parquet.ParquetWriter(file, schema) as writer:
+        while chunk := list(islice(rows, ROWS_AT_ONCE)):
+            writer.write_table(pyarrow.Table.from_pylist(chunk, schema=schema))
+    return [path]
+
+
+# ---- WebVTT ----
+
+
+def _write_webvtt(path: Path, records: Iterable[Record]) -> list[Path]:
+    written: list[Path] = []
+    used: Counter[str] = Counter()
+    for record in records:
+        target = _path_for(path, record["video"], used)
+        if target in written:
+            raise ValueError(f"{path}: expected {NAME} in the path where there are several videos, one file each")
+        with whole_file(target) as file:
+            file.write("\n".join(_webvtt_blocks(record)))
+        written.append(target)
+    return written
+
+
+def _path_for(path: Path, video: str, used: Counter[str]) -> Path:
+    """The path with the video's own name in it; videos of the same name are numbered in their order."""
+    name = Path(video.split("?")[0]).stem
+    used[name] += 1
+    numbered = name if used[name] == 1 else f"{name}-{used[name]}"
+    return Path(str(path).replace(NAME, numbered))
+
+
+def _webvtt_blocks(record: Record) -> Iterator[str]:
+    yield "WEBVTT\n"
+    if "error" in record:
+        yield f"NOTE failed: {_cue_text(record['error'])}\n"
+    for segment in timed_labels(record):
+        times = f"{_timestamp(segment['start_seconds'])} --> {_timestamp(segment['end_seconds'])}"
+        yield f"{times}\n{_cue_text(segment['label'])} {segment['score']:.0%}\n"
+
+
+def timed_labels(record: Record) -> list[dict[str, Any]]:
+    """The segments of a record or, without a timeline, its best label over its whole length."""
+    if "error" in record:
+        return []
+    if "segments" in record:
+        return record["segments"]
+    best = record["labels"][0]
+    return [{**best, "start_seconds": 0.0, "end_seconds": record["duration_seconds"], "peak": best["score"]}]
+
+
+def _timestamp(seconds: float) -> str:
+    milliseconds = round(seconds * 1000)
+    minutes, milliseconds = divmod(milliseconds, 60_000)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{milliseconds // 1000:02}.{milliseconds % 1000:03}"
+
+
+def _cue_text(text: str) -> str:
+    """Text on one line in which `<`, `&` and `-->` mean nothing."""
+    return html.escape(" ".join(text.split()), quote=False)
+
+
+# ---- Label Studio ----
+
+
+def _write_label_studio(path: Path, records: Iterable[Record]) -> list[Path]:
+    """
+    Tasks with predictions, to import into a project of Label Studio's template "Video Frame Classification".
+
+    Its `<Video frameRate="...">` is to be the videos' own, which `data.frame_rate` tells: the timeline counts frames.
+    """
+    with whole_file(path) as file:
+        file.write("[")
+        for number, record in enumerate(records):
+            file.write(f"{',' if number else ''}\n{json.dumps(label_studio_task(record))}")
+        file.write("\n]\n")
+    return [path]
+
+
+def label_studio_task(record: Record) -> dict[str, Any]:
+    """One record as a task; a video that failed is a task without a prediction, with the reason in its data."""
+    if "error" in record:
+        return {"data": {"video": record["video"], "error": record["error"]}, "predictions": []}
+    frame_rate = record["frame_rate"] or DEFAULT_FRAME_RATE
+    result = [_region(number, segment, frame_rate) for number, segment in enumerate(timed_labels(record))]
+    score = max((label["score"] for label in record["labels"]), default=0.0)
+    return {
+        "data": {"video": record["video"], "frame_rate": frame_rate},
+        "predictions": [{"model_version": "fal", "score": score, "result": result}],
+    }
+
+
+def _region(number: int, segment: dict[str, Any], frame_rate: float) -> dict[str, Any]:
+    """Frames count from 1, and the last one belongs to the range."""
+    first = round(segment["start_seconds"] * frame_rate) + 1
+    last = max(first, round(segment["end_seconds"] * frame_rate))
+    return {
+        "id": f"fal-{number}",
+        "type": "timelinelabels",
+        "from_name": "videoLabels",
+        "to_name": "video",
+        "score": segment["score"],
+        "value": {"ranges": [{"start": first, "end": last}], "timelinelabels": [segment["label"]]},
+    }
+
+
+FORMATS: dict[str, Callable[[Path, Iterable[Record]], list[Path]]] = {
+    ".jsonl": _write_json_lines,
+    ".csv": _write_csv,
+    ".parquet": _write_parquet,
+    ".vtt": _write_webvtt,
+    ".json": _write_label_studio,
+}
+
+__all__ = ["FORMATS", "label_studio_task", "table_rows", "write_labels"]
