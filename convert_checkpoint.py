@@ -190,7 +190,10 @@ def print_table(rows: dict[str, str]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the command; returns the exit status."""
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.push_to_hub is None and (arguments.private or arguments.create_pr or arguments.revision):
+        parser.error("--private, --revision and --create-pr belong to --push-to-hub")
     try:
         run(arguments)
     except KeyboardInterrupt:

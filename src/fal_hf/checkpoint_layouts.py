@@ -22,6 +22,7 @@ from transformers import (
     ViTForImageClassification,
     ViTModel,
 )
+from transformers.activations import ACT2FN
 from transformers.core_model_loading import WeightRenaming, apply_renamings
 from transformers.image_utils import (
     IMAGENET_DEFAULT_MEAN,
@@ -141,7 +142,7 @@ LAYOUTS = (
 # What FAL cannot represent, by the names of its tensors.
 REFUSED = {
     r"dist_token|distillation_token|head_dist|distillation_classifier": "a distillation token",
-    r"norm_pre\.|pre_?layer_?norm|ln_pre\.": "a norm before the first block",
+    r"norm_pre\.|pre_?lay(er|r)_?norm|ln_pre\.": "a norm before the first block",
     r"(^|[._])ls[12]\.|layer_?scale|lambda_?[12]|(^|\.)gamma(_[12])?$": "layer scale",
     r"rope|rotary|freqs_cis|inv_freq": "rotary positions",
     r"rel(ative)?_pos": "relative positions",
@@ -294,6 +295,7 @@ def read_source(
     measured = measure(weights, tensors, declared)
     _require_agreement(where, declared, measured, by="the weights")
     settings = {name: declared[name] for name in DECLARED_ONLY if name in declared} | measured
+    settings.setdefault("cls_in_temporal_attention", False)  # as in every published TimeSformer
     settings.setdefault("num_attention_heads", num_attention_heads or HEADS_BY_WIDTH.get(measured["hidden_size"]))
     if settings["num_attention_heads"] is None:
         raise ConversionError(
@@ -565,6 +567,8 @@ def _declared_labels(declared: dict[str, Any], measured: dict[str, Any]) -> dict
 def make_config(path: Path, settings: dict[str, Any]) -> FALConfig:
     """A configuration whose contradictions are a ConversionError; labels are `id2label`, or counted."""
     settings = dict(settings)
+    if settings.get("hidden_act", FALConfig.hidden_act) not in ACT2FN:
+        raise ConversionError(f"{path}: expected hidden_act to be a name of ACT2FN, got {settings['hidden_act']!r}")
     if "id2label" in settings:
         settings.pop("num_labels", None)
         settings["label2id"] = {name: index for index, name in settings["id2label"].items()}

@@ -445,9 +445,11 @@ def make_processor(source: Source, config: FALConfig, *, bgr: bool) -> FALVideoP
     if bgr:
         settings["do_flip_channel_order"] = True
     try:
-        return FALVideoProcessor(**settings, num_frames=config.num_frames)
-    except Exception as error:  # settings of a foreign file
+        processor = FALVideoProcessor(**settings, num_frames=config.num_frames)
+        processor(torch.zeros(1, config.num_channels, height, width, dtype=torch.uint8), num_frames=1)
+    except Exception as error:  # settings of a foreign file may fail in any way
         raise ConversionError(f"{source.path}: {source.preprocessing_origin}: {error}") from error
+    return processor
 
 
 def _sides(config: FALConfig) -> tuple[int, int]:
