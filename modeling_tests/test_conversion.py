@@ -207,6 +207,20 @@ def test_a_fal_folder_stays_what_it_is(tmp_path, output, fields):
     assert conversion.used and not conversion.new
 
 
+@pytest.mark.parametrize("attention_type", ["divided_space_time", "axial"])
+@torch.no_grad()
+def test_a_space_only_model_is_inflated_like_an_image_model(tmp_path, output, attention_type):
+    source = save_pickle(tmp_path / "checkpoint.pyth", reference_checkpoint("space_only"))
+    conversion = convert(source, output, attention_type=attention_type, num_attention_heads=HEADS)
+    assert conversion.config.attention_type == attention_type
+    assert conversion.comparison.difference < 1e-5
+    expected = convert(source, tmp_path / "space_only", num_attention_heads=HEADS)
+    assert expected.config.attention_type == "space_only"
+    frames, rows, columns = PROBE_GRIDS[attention_type](FRAMES, SIDE // PATCH, SIDE // PATCH)
+    clip = still_clip(frames=frames, height=rows * PATCH, width=columns * PATCH)
+    assert_close(load(output)(clip).logits, load(expected.output)(clip).logits)
+
+
 # ---- image models ----
 
 
@@ -459,6 +473,7 @@ BAD_TENSORS = {
     "tubelets": ({"patch_embed__proj__weight": torch.ones(WIDTH, 3, 2, PATCH, PATCH)}, "patches of several frames"),
     "patches that are no square": ({"patch_embed__proj__weight": torch.ones(WIDTH, 3, 8, 4)}, "kernel of square"),
     "positions that are no square": ({"pos_embed": torch.ones(1, 16, WIDTH)}, "got 16 positions"),
+    "no position table": ({"pos_embed": None}, "expected a position table"),
     "no positions for patches": ({"pos_embed": torch.ones(1, 1, WIDTH)}, "got 1 positions"),
     "numbers without a shape": ({"cls_token": torch.tensor(1.0)}, "expected a tensor of 3 axes"),
     "NaN": ({"norm__bias": torch.full((WIDTH,), torch.nan)}, "norm.bias: expected finite numbers"),

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from foreign_checkpoints import CLASSES, HEADS, SIDE, reference_checkpoint, tiny_vit
+from hub_stand_in import HubStandIn
 from safetensors.torch import load_file
 
 from fal_hf import FALConfig, hub
@@ -151,6 +152,28 @@ def test_the_folder_is_pushed_in_one_commit(command, vit_folder, tmp_path, monke
     assert pushed == [("me/fal", expected)]
     assert "pushed      https://hub/me/fal/commit/1" in capsys.readouterr().out
     assert 'from_pretrained("me/fal")' in (tmp_path / "fal" / "README.md").read_text()
+
+
+def test_a_hub_id_goes_in_and_out(vit_folder, tmp_path):
+    with HubStandIn({"hf_valid": "someone"}) as stand_in:
+        environment = {**os.environ, **stand_in.environment(token="hf_valid", cache=tmp_path / "cache", offline=False)}
+        for arguments in (
+            [vit_folder, "--output", "first", "--push-to-hub", "someone/first"],
+            ["someone/first", "--output", "second", "--push-to-hub", "someone/second", "--create-pr"],
+        ):
+            command = [sys.executable, SCRIPT, *arguments]
+            process = subprocess.run(
+                command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+            )
+            assert process.returncode == 0, process.stderr
+            assert "\npushed      http://" in process.stdout
+        (head, *_) = stand_in.repositories["someone/first"].refs["main"].history()
+        assert head.title == f"Converted from {vit_folder.name}"
+        local = {path.name: path.read_bytes() for path in (tmp_path / "first").iterdir()}
+        assert {name: file.content for name, file in head.files.items() if name != ".gitattributes"} == local
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("first", "second"))
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+    assert "base_model: someone/first" in (tmp_path / "second" / "README.md").read_text()
 
 
 def test_a_push_that_fails_keeps_the_folder_and_ends_in_status_1(command, vit_folder, tmp_path, monkeypatch, capsys):

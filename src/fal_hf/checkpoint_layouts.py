@@ -219,6 +219,8 @@ DECLARED_ONLY = (
     "classifier_hidden_size",
     "problem_type",
 )
+POSITION_TABLE, TIME_TABLE = "fal.embeddings.position_embeddings", "fal.embeddings.time_embeddings"
+PATCH_KERNEL = "fal.embeddings.patch_embeddings.projection.weight"
 QKV = re.compile(r"\.(query|key|value)\.(weight|bias)$")
 
 
@@ -290,20 +292,8 @@ def read_source(
     kept, left_out = leave_out(raw)
     canonical = fuse_qkv(rename(weights, kept, layout.renamings), where=weights)
     tensors = rename(weights, canonical, TIMESFORMER_MAPPING)
-    if num_attention_heads is not None:
-        _require_agreement(where, declared, {"num_attention_heads": num_attention_heads}, by="the option")
-    measured = measure(weights, tensors, declared)
-    _require_agreement(where, declared, measured, by="the weights")
-    settings = {name: declared[name] for name in DECLARED_ONLY if name in declared} | measured
-    settings.setdefault("cls_in_temporal_attention", False)  # as in every published TimeSformer
-    settings.setdefault("num_attention_heads", num_attention_heads or HEADS_BY_WIDTH.get(measured["hidden_size"]))
-    if settings["num_attention_heads"] is None:
-        raise ConversionError(
-            f"{weights}: expected to know the attention heads, which neither tensors nor a {CONFIG_NAME} tell for the "
-            f"width {measured['hidden_size']}; give --num-attention-heads"
-        )
-    config = make_config(weights, settings | _declared_labels(declared, measured))
-    tensors = _flatten_kernel(tensors)
+    config = find_config(weights, tensors, declared, where=where, num_attention_heads=num_attention_heads)
+    tensors[PATCH_KERNEL] = tensors[PATCH_KERNEL].flatten(1)
     _require_all(weights, tensors, config)
     stored, origin = find_preprocessing(folder, layout, others, tensors, preprocessing)
     native = raw if layout.is_own else canonical
@@ -352,17 +342,12 @@ def fuse_qkv(tensors: Tensors, *, where: Path) -> Tensors:
     return fused
 
 
-def _flatten_kernel(tensors: Tensors) -> Tensors:
-    name = "fal.embeddings.patch_embeddings.projection.weight"
-    return tensors | {name: tensors[name].flatten(1)}
-
-
 # ---- sizes ----
 
 
 def read_declared(path: Path, layout: Layout, others: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """Fields of FAL's configuration that the source's own one says, and where it says so."""
-    if isinstance(others.get("cfg"), str):
+    if not layout.is_own and isinstance(others.get("cfg"), str):
         return _declared_by_reference(others["cfg"]), "the checkpoint's cfg"
     if not path.is_file():
         return {}, "the options"
@@ -415,11 +400,13 @@ def _declared_by_reference(text: str) -> dict[str, Any]:
     return {name: value for name, value in declared.items() if value is not None}
 
 
-def _parse_reference_cfg(text: str) -> dict[str, Any]:
-    """The reference stores its options as YAML; what cannot be read says nothing."""
+def _parse_reference_cfg(text: Any) -> dict[str, Any]:
+    """The reference stores its options as YAML; what is not there or cannot be read says nothing."""
+    if not isinstance(text, str):
+        return {}
     try:
         cfg = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError):
+    except (yaml.YAMLError, ValueError, RecursionError):
         return {}
     return cfg if isinstance(cfg, dict) else {}
 
@@ -436,48 +423,80 @@ def as_side(size: Any) -> Any:
     return size[0] if len(set(size)) == 1 else list(size)
 
 
+def find_config(
+    path: Path, tensors: Tensors, declared: dict[str, Any], *, where: str, num_attention_heads: int | None
+) -> FALConfig:
+    """The configuration that tensors and what is declared beside them agree on."""
+    if num_attention_heads is not None:
+        _require_agreement(where, declared, {"num_attention_heads": num_attention_heads}, by="the option")
+    measured = measure(path, tensors, declared)
+    _require_agreement(where, declared, measured, by="the weights")
+    settings = {name: declared[name] for name in DECLARED_ONLY if name in declared} | measured
+    settings.setdefault("cls_in_temporal_attention", False)  # as in every published TimeSformer
+    settings.setdefault("num_attention_heads", num_attention_heads or HEADS_BY_WIDTH.get(measured["hidden_size"]))
+    if settings["num_attention_heads"] is None:
+        raise ConversionError(
+            f"{path}: expected to know the attention heads, which neither tensors nor a {CONFIG_NAME} tell for the "
+            f"width {measured['hidden_size']}; give --num-attention-heads"
+        )
+    if "num_labels" in measured and "id2label" in declared:
+        settings["id2label"] = declared["id2label"]
+    return make_config(path, settings)
+
+
 def measure(path: Path, tensors: Tensors, declared: dict[str, Any]) -> dict[str, Any]:
     """The fields of a configuration that tensors tell; the patch kernel is yet a convolution's."""
-
-    def shape(name: str, axes: int) -> torch.Size:
-        tensor = tensors.get(name)
-        if tensor is None or tensor.ndim != axes:
-            got = "none" if tensor is None else f"the shape {tuple(tensor.shape)}"
-            raise ConversionError(f"{path}: {name}: expected a tensor of {axes} axes, got {got}")
-        return tensor.shape
-
-    width = shape("fal.embeddings.cls_token", 3)[-1]
     steps = set(re.findall(r"\.steps\.(\w+)\.", " ".join(tensors)))
-    has_positions = "fal.embeddings.position_embeddings" in tensors
-    has_times = "fal.embeddings.time_embeddings" in tensors
-    fields = {
-        "hidden_size": width,
+    blocks = {
+        "hidden_size": _shape(path, tensors, "fal.embeddings.cls_token", 3)[-1],
         "num_hidden_layers": _count_layers(path, tensors),
-        "intermediate_size": shape("fal.layers.0.mlp.fc1.weight", 2)[0],
+        "intermediate_size": _shape(path, tensors, "fal.layers.0.mlp.fc1.weight", 2)[0],
         "qkv_bias": "fal.layers.0.steps.main.attention.qkv.bias" in tensors,
-        "attention_type": _find_scheme(path, steps, has_times, declared),
+        "attention_type": _find_scheme(path, steps, TIME_TABLE in tensors, declared),
     }
-    fields |= _measure_patches(path, tensors, declared)
-    if has_positions:
-        num_patches = shape("fal.embeddings.position_embeddings", 3)[1] - 1
-        fields["image_size"] = _measure_image(path, num_patches, fields["patch_size"], declared)
-    else:
-        fields["image_size"] = declared.get("image_size", FALConfig.image_size)
-    fields["num_frames"] = declared.get("num_frames", FALConfig.num_frames)
-    if has_times:
-        fields["num_frames"] = shape("fal.embeddings.time_embeddings", 3)[1]
+    patches = _measure_patches(path, tensors, declared)
+    tables = _measure_tables(path, tensors, declared, patch_size=patches["patch_size"])
+    kind = _find_tables(path, blocks["attention_type"], tensors, declared)
+    return blocks | patches | tables | _measure_head(path, tensors) | {"position_embedding_type": kind}
+
+
+def _shape(path: Path, tensors: Tensors, name: str, axes: int) -> torch.Size:
+    tensor = tensors.get(name)
+    if tensor is None or tensor.ndim != axes:
+        got = "none" if tensor is None else f"the shape {tuple(tensor.shape)}"
+        raise ConversionError(f"{path}: {name}: expected a tensor of {axes} axes, got {got}")
+    return tensor.shape
+
+
+def _measure_tables(path: Path, tensors: Tensors, declared: dict[str, Any], *, patch_size: int) -> dict[str, Any]:
+    sizes = {name: declared.get(name, getattr(FALConfig, name)) for name in ("image_size", "num_frames")}
+    if POSITION_TABLE in tensors:
+        num_patches = _shape(path, tensors, POSITION_TABLE, 3)[1] - 1
+        sizes["image_size"] = _measure_image(path, num_patches, patch_size, declared)
+    if TIME_TABLE in tensors:
+        sizes["num_frames"] = _shape(path, tensors, TIME_TABLE, 3)[1]
+    return sizes
+
+
+def _measure_head(path: Path, tensors: Tensors) -> dict[str, Any]:
+    """Of a head that is a Linear, an MLP, or not there."""
     if "classifier.weight" in tensors:
-        fields |= {"num_labels": shape("classifier.weight", 2)[0], "classifier_hidden_size": None}
-    elif "classifier.out_proj.weight" in tensors:
-        fields["num_labels"] = shape("classifier.out_proj.weight", 2)[0]
-        fields["classifier_hidden_size"] = shape("classifier.dense.weight", 2)[0]
-    return fields | {"position_embedding_type": _find_tables(fields["attention_type"], tensors, declared)}
+        return {"num_labels": _shape(path, tensors, "classifier.weight", 2)[0], "classifier_hidden_size": None}
+    if "classifier.out_proj.weight" not in tensors:
+        return {}
+    num_labels, hidden_size = _shape(path, tensors, "classifier.out_proj.weight", 2)
+    return {"num_labels": num_labels, "classifier_hidden_size": hidden_size}
 
 
-def _find_tables(scheme: str, tensors: Tensors, declared: dict[str, Any]) -> str:
-    if "fal.embeddings.position_embeddings" not in tensors:
+def _find_tables(path: Path, scheme: str, tensors: Tensors, declared: dict[str, Any]) -> str:
+    if POSITION_TABLE not in tensors:
+        if declared.get("position_embedding_type") != "none":
+            raise ConversionError(
+                f"{path}: expected a position table; positions of another kind, computed ones for instance, cannot be "
+                "represented"
+            )
         return "none"
-    if "fal.embeddings.time_embeddings" in tensors:
+    if TIME_TABLE in tensors:
         return "space_time"
     # space-only attention has no use for a time table, whatever its configuration says of one
     return declared.get("position_embedding_type", "space_time") if scheme == "space_only" else "space_only"
@@ -513,8 +532,7 @@ def _find_scheme(path: Path, steps: set[str], has_times: bool, declared: dict[st
 
 
 def _measure_patches(path: Path, tensors: Tensors, declared: dict[str, Any]) -> dict[str, int]:
-    name = "fal.embeddings.patch_embeddings.projection.weight"
-    kernel = tensors.get(name)
+    kernel = tensors.get(PATCH_KERNEL)
     shape = () if kernel is None else tuple(kernel.shape)
     if len(shape) == 4 and shape[2] == shape[3]:
         return {"patch_size": shape[2], "num_channels": shape[1]}
@@ -526,8 +544,8 @@ def _measure_patches(path: Path, tensors: Tensors, declared: dict[str, Any]) -> 
     ):
         return stated
     raise ConversionError(
-        f"{path}: {name}: expected the kernel of square patches, (width, channels, P, P), got {shape}; patches of "
-        "several frames and patches that are not square cannot be represented"
+        f"{path}: {PATCH_KERNEL}: expected the kernel of square patches, (width, channels, P, P), got {shape}; "
+        "patches of several frames and patches that are not square cannot be represented"
     )
 
 
@@ -555,13 +573,6 @@ def _require_agreement(where: str, declared: dict[str, Any], measured: dict[str,
             raise ConversionError(
                 f"{name}: {where} says {declared[name]!r}, {by} {value!r}; they belong to different models"
             )
-
-
-def _declared_labels(declared: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
-    """The names of classes where the source has a head and they are known."""
-    if "num_labels" not in measured or "id2label" not in declared:
-        return {}
-    return {"id2label": declared["id2label"]}
 
 
 def make_config(path: Path, settings: dict[str, Any]) -> FALConfig:
@@ -608,32 +619,39 @@ def find_preprocessing(
     folder: Path, layout: Layout, others: dict[str, Any], tensors: Tensors, choice: str | None
 ) -> tuple[dict[str, Any], str]:
     """Settings of the source's processor and who says so: the option, its files, or the family's custom."""
-    stored = {}
-    for name in (VIDEO_PROCESSOR_NAME, IMAGE_PROCESSOR_NAME):
-        if layout.is_own and not stored and (folder / name).is_file():
-            content = read_json(folder / name)
-            stored = {key: content[key] for key in PROCESSOR_SETTINGS if content.get(key) is not None}
-            origin = name
-    if isinstance(stored.get("size"), int):
-        side = stored["size"]
-        stored["size"] = {"height": side, "width": side} if layout.name.endswith("ViT") else {"shortest_edge": side}
+    stored, origin = _stored_preprocessing(folder, layout, others)
     if choice is not None:
         return stored | PREPROCESSING[choice], f"{choice}, as asked for"
     if stored:
         return stored, origin
-    if isinstance(others.get("cfg"), str):
-        data = _object(_parse_reference_cfg(others["cfg"]), "DATA")
-        known = {"image_mean": data.get("MEAN"), "image_std": data.get("STD")}
-        if all(isinstance(value, list) for value in known.values()):
-            return PREPROCESSING["timesformer"] | known, "the checkpoint's cfg"
-    if (folder / CONFIG_NAME).is_file():
-        settings = _object(read_json(folder / CONFIG_NAME), "pretrained_cfg")
-        known = {"image_mean": settings.get("mean"), "image_std": settings.get("std")}
-        if all(isinstance(value, list) for value in known.values()):
-            resample = getattr(PILImageResampling, str(settings.get("interpolation")).upper(), None)
-            return known | {"resample": resample or PILImageResampling.BICUBIC}, CONFIG_NAME
     family = _guess_family(layout, others, tensors)
     return PREPROCESSING[family], f"assumed: {family}"
+
+
+def _stored_preprocessing(folder: Path, layout: Layout, others: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """What processors of transformers, the reference's cfg or timm's configuration say, if anything."""
+    if not layout.is_own:
+        cfg = _object(_parse_reference_cfg(others.get("cfg")), "DATA")
+        if cfg:
+            return _mean_and_std(cfg.get("MEAN"), cfg.get("STD"), PILImageResampling.BILINEAR), "the checkpoint's cfg"
+        timm = _object(read_json(folder / CONFIG_NAME), "pretrained_cfg") if (folder / CONFIG_NAME).is_file() else {}
+        resample = getattr(PILImageResampling, str(timm.get("interpolation")).upper(), PILImageResampling.BICUBIC)
+        return _mean_and_std(timm.get("mean"), timm.get("std"), resample), CONFIG_NAME
+    for name in (VIDEO_PROCESSOR_NAME, IMAGE_PROCESSOR_NAME):
+        if (folder / name).is_file():
+            content = read_json(folder / name)
+            stored = {key: content[key] for key in PROCESSOR_SETTINGS if content.get(key) is not None}
+            side = stored.get("size")
+            if isinstance(side, int):  # of old files: the square of an image, the short side of a video
+                is_square = ViTConfig.model_type in layout.model_types
+                stored["size"] = {"height": side, "width": side} if is_square else {"shortest_edge": side}
+            return stored, name
+    return {}, ""
+
+
+def _mean_and_std(mean: Any, std: Any, resample: PILImageResampling) -> dict[str, Any]:
+    known = isinstance(mean, list | tuple) and isinstance(std, list | tuple)
+    return {"image_mean": list(mean), "image_std": list(std), "resample": resample} if known else {}
 
 
 def _guess_family(layout: Layout, others: dict[str, Any], tensors: Tensors) -> str:

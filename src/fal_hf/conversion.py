@@ -27,7 +27,17 @@ from transformers import (
 from transformers.utils import CONFIG_NAME
 
 from .checkpoint_files import ConversionError, read_json, read_labels
-from .checkpoint_layouts import PREPROCESSING, Source, Tensors, as_side, expected_shapes, make_config, read_source
+from .checkpoint_layouts import (
+    POSITION_TABLE,
+    PREPROCESSING,
+    TIME_TABLE,
+    Source,
+    Tensors,
+    as_side,
+    expected_shapes,
+    make_config,
+    read_source,
+)
 from .configuration_fal import FALConfig
 from .hub import add_code
 from .model_card import LICENSES, write_model_card
@@ -117,8 +127,8 @@ class Conversion:
                 f"{len(self.left_out)} left out"
             ),
             "resized": ", ".join(self.resized),
-            "new": "; ".join(f"{name}: {reason}" for name, reason in self.new.items()),
-            "left out": "; ".join(f"{name}: {reason}" for name, reason in self.left_out.items()),
+            "new": _by_reason(self.new),
+            "left out": _by_reason(self.left_out),
             "pixels": (
                 f"{order}, mean {_numbers(processor.image_mean)}, std {_numbers(processor.image_std)} "
                 f"({self.source.preprocessing_origin})"
@@ -127,6 +137,14 @@ class Conversion:
             "output": str(self.output),
         }
         return {name: text for name, text in table.items() if text}
+
+
+def _by_reason(reasons: dict[str, str]) -> str:
+    """Names that share a reason together, `name, name (reason); name (reason)`."""
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    return "; ".join(f"{_shorten(sharing)} ({reason})" for reason, sharing in names.items())
 
 
 def _shorten(names: list[str], *, at_most: int = 4) -> str:
@@ -211,7 +229,8 @@ def convert(
     """
     output, is_local = Path(output), Path(source).exists()
     source_name = Path(source).name if is_local else str(source)
-    _require_choice("license", license, LICENSES - {"other"})
+    if license not in LICENSES - {"other"}:
+        raise ConversionError(f"license: expected an identifier of the Hub (mit, cc-by-nc-4.0, ...), got {license!r}")
     _require_choice("time_table", time_table, ("zero", "normal"))
     _require_choice("resize", resize, ("smooth", "nearest"))
     _require_choice("preprocessing", preprocessing, (None, *PREPROCESSING))
@@ -338,7 +357,7 @@ def adapt(
             adapted.used.append(name)
         elif _is_of_head(name):
             adapted.new[name] = "drawn at random"
-        elif name == "fal.embeddings.time_embeddings":
+        elif name == TIME_TABLE:
             adapted.tensors[name] = _start_time_table(source, shape, time_table)
             adapted.new[name] = time_table
         else:
@@ -362,27 +381,23 @@ def _start_extra_step(tensors: Tensors, name: str) -> torch.Tensor:
 def _start_time_table(source: Source, shape: tuple[int, ...], kind: str) -> torch.Tensor:
     if kind == "zero":
         return torch.zeros(shape)
-    positions = source.tensors["fal.embeddings.position_embeddings"][:, 1:].float()
+    positions = source.tensors[POSITION_TABLE][:, 1:].float()
     return torch.randn(shape, generator=torch.Generator().manual_seed(0)) * positions.std()
 
 
 def resize_tables(source: Source, config: FALConfig, *, resize: str) -> Tensors:
     """The position and time tables that have another size in the target, at that size."""
     (old_frames, *old_grid), (frames, rows, columns) = source.config.grid_size, config.grid_size
-    positions, times = (source.tensors.get(f"fal.embeddings.{name}_embeddings") for name in ("position", "time"))
-    embeddings = _source_embeddings(source)
+    positions, times = source.tensors.get(POSITION_TABLE), source.tensors.get(TIME_TABLE)
+    embeddings, is_smooth = _source_embeddings(source), resize == "smooth"
     tables = {}
     if positions is not None and [rows, columns] != old_grid:
-        patches = (
-            embeddings.space_table(rows, columns).flatten(0, 3)[None]
-            if resize == "smooth"
-            else _resize_nearest(positions[:, 1:], rows * columns)
-        )
-        tables["fal.embeddings.position_embeddings"] = torch.cat([positions[:, :1], patches], dim=1)
+        nearest = _resize_nearest(positions[:, 1:], rows * columns)
+        patches = embeddings.space_table(rows, columns).flatten(1, 3) if is_smooth else nearest
+        tables[POSITION_TABLE] = torch.cat([positions[:, :1], patches], dim=1)
     if times is not None and frames != old_frames:
-        is_smooth = resize == "smooth"
-        table = embeddings.time_table(frames)[:, :, 0, 0] if is_smooth else _resize_nearest(times, frames)
-        tables["fal.embeddings.time_embeddings"] = table
+        nearest = _resize_nearest(times, frames)
+        tables[TIME_TABLE] = embeddings.time_table(frames)[:, :, 0, 0] if is_smooth else nearest
     return tables
 
 
