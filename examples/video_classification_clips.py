@@ -390,18 +390,18 @@ class ClipCollator:
 
     Args:
         num_labels: Number of labels.
-        arguments: Of the mixing; None for evaluation.
+        arguments: Of the mixing.
     """
 
-    def __init__(self, num_labels: int, arguments: AugmentationArguments | None = None):
-        alphas = {} if arguments is None else {v2.MixUp: arguments.mixup_alpha, v2.CutMix: arguments.cutmix_alpha}
+    def __init__(self, num_labels: int, arguments: AugmentationArguments):
+        alphas = {v2.MixUp: arguments.mixup_alpha, v2.CutMix: arguments.cutmix_alpha}
         self.mixes = [mix(alpha=alpha, num_classes=num_labels) for mix, alpha in alphas.items() if alpha]
         self.num_labels = num_labels
 
     def __call__(self, items: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         pixel_values = torch.stack([item["pixel_values"] for item in items])
         labels = torch.stack([item["labels"] for item in items])
-        if not self.mixes:
+        if not self.mixes or "seed" not in items[0]:  # evaluation clips are not random and have none
             return {"pixel_values": pixel_values, "labels": labels}
         shares = labels if labels.ndim == 2 else torch.full((len(labels), self.num_labels), float(IGNORED))
         readable = (labels if labels.ndim == 1 else labels[:, 0]) != IGNORED

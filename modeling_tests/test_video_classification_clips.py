@@ -72,7 +72,9 @@ def build_training(build):
 def load_epochs(dataset, *, num_workers: int, epochs: int = 2, collator=None) -> list[torch.Tensor]:
     sampler = ClipSampler(len(dataset), seed=0)
     workers = {"num_workers": num_workers, "persistent_workers": num_workers > 0}
-    loader = DataLoader(dataset, 4, sampler=sampler, collate_fn=collator or ClipCollator(2), **workers)
+    loader = DataLoader(
+        dataset, 4, sampler=sampler, collate_fn=collator or ClipCollator(2, AugmentationArguments()), **workers
+    )
     batches = []
     for epoch in range(epochs):
         sampler.set_epoch(epoch)

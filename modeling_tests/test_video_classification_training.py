@@ -1,0 +1,429 @@
+"""The fine-tuning recipe, and both scripts from end to end on tiny clips."""
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_fal import tiny_config, tiny_model
+from torch.nn import functional as F
+from video_classification_files import CLASSES, EXAMPLES, write_class_folders
+
+pytest.importorskip("accelerate")
+pytest.importorskip("evaluate")
+pytest.importorskip("sklearn")
+
+import run_video_classification as trainer_script
+import run_video_classification_no_trainer as accelerate_script
+from video_classification_clips import IGNORED
+from video_classification_data import MULTI_LABEL, SINGLE_LABEL
+from video_classification_recipe import (
+    ClassificationLoss,
+    RecipeArguments,
+    build_scheduler,
+    parameter_depth,
+    parameter_groups,
+    rarity_weights,
+)
+from video_classification_training import (
+    ModelArguments,
+    build_model,
+    build_processor,
+    choose_trained_parameters,
+    find_source,
+    parse_arguments,
+)
+
+from fal_hf import FALVideoClassifierForVideoClassification, FALVideoProcessor, VideoLabeler
+
+SCRIPTS = {"trainer": trainer_script, "accelerate": accelerate_script}
+
+
+# ---- recipe ----
+
+
+def test_every_trained_parameter_is_in_one_group_and_only_matrices_decay():
+    model = tiny_model(num_hidden_layers=3)
+    model.fal.layers[0].requires_grad_(False)
+    groups = parameter_groups(model, learning_rate=1.0, weight_decay=0.1, layer_decay=0.5)
+    found = [parameter for group in groups for parameter in group["params"]]
+    assert len({id(parameter) for parameter in found}) == len(found)
+    assert {id(one) for one in found} == {id(one) for one in model.parameters() if one.requires_grad}
+    decays = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
+    for name, parameter in model.named_parameters():
+        is_matrix = name.endswith("weight") and "norm" not in name
+        assert decays.get(id(parameter), 0.1 * is_matrix) == 0.1 * is_matrix, name
+
+
+def test_the_learning_rate_falls_towards_the_embeddings():
+    model = tiny_model(num_hidden_layers=3)
+    groups = parameter_groups(model, learning_rate=1.0, weight_decay=0.1, layer_decay=0.5)
+    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    for name, parameter in model.named_parameters():
+        assert rates[id(parameter)] == 0.5 ** (4 - parameter_depth(name, 3))
+    depths = {name: parameter_depth(name, 3) for name, _ in model.named_parameters()}
+    assert depths["fal.embeddings.cls_token"] == 0 and depths["classifier.weight"] == 4
+    assert depths["fal.layers.2.mlp.fc1.weight"] == 3 and depths["fal.layernorm.weight"] == 4
+
+
+def test_the_learning_rate_drops_after_epochs():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    recipe = RecipeArguments(lr_drop_epochs=[1, 2])
+    scheduler = build_scheduler(optimizer, None, recipe, num_steps=9, epoch_steps=3)
+    rates = []
+    for _ in range(9):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    assert rates == pytest.approx([1.0] * 3 + [0.1] * 3 + [0.01] * 3)
+
+
+LOGITS = torch.linspace(-2, 2, 15).reshape(5, 3).sin() * 3
+CLASSES_OF_FIVE = torch.tensor([0, 2, 1, 1, 0])
+
+
+def loss_of(loss: ClassificationLoss, labels: torch.Tensor, rows=slice(None), **kwargs) -> torch.Tensor:
+    return loss(SimpleNamespace(logits=LOGITS[rows]), labels[rows], **kwargs)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_loss_is_torchs_cross_entropy_for_indices_and_shares(smoothing):
+    loss = ClassificationLoss(SINGLE_LABEL, label_smoothing=smoothing)
+    expected = F.cross_entropy(LOGITS, CLASSES_OF_FIVE, label_smoothing=smoothing)
+    torch.testing.assert_close(loss_of(loss, CLASSES_OF_FIVE), expected)
+    torch.testing.assert_close(loss_of(loss, F.one_hot(CLASSES_OF_FIVE, 3).float()), expected)
+
+
+def test_the_loss_of_several_labels_is_torchs_binary_cross_entropy():
+    labels = F.one_hot(CLASSES_OF_FIVE, 3).float()
+    loss = ClassificationLoss(MULTI_LABEL, label_smoothing=0.2)
+    torch.testing.assert_close(loss_of(loss, labels), F.binary_cross_entropy_with_logits(LOGITS, labels * 0.8 + 0.1))
+    weighted = ClassificationLoss(MULTI_LABEL, class_weights=torch.tensor([1.0, 2.0, 3.0]))
+    expected = F.binary_cross_entropy_with_logits(LOGITS, labels, pos_weight=torch.tensor([1.0, 2.0, 3.0]))
+    torch.testing.assert_close(loss_of(weighted, labels), expected)
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "labels"),
+    [
+        (SINGLE_LABEL, CLASSES_OF_FIVE),
+        (SINGLE_LABEL, F.one_hot(CLASSES_OF_FIVE, 3) * 0.7 + 0.1),
+        (MULTI_LABEL, F.one_hot(CLASSES_OF_FIVE, 3).float()),
+    ],
+)
+def test_parts_of_a_batch_add_up_and_clips_left_out_change_nothing(problem_type, labels):
+    loss = ClassificationLoss(problem_type, class_weights=torch.tensor([1.0, 2.0, 0.5]))
+    whole = loss_of(loss, labels)
+    parts = [loss_of(loss, labels, rows, num_items_in_batch=labels.numel()) for rows in (slice(2), slice(2, 5))]
+    torch.testing.assert_close(sum(parts), whole)
+    marked = labels.clone()
+    marked[1] = IGNORED
+    torch.testing.assert_close(loss_of(loss, marked), loss_of(loss, labels, [0, 2, 3, 4]))
+    nothing = loss_of(loss, torch.full_like(labels, IGNORED))
+    assert nothing == 0 and math.isfinite(nothing)
+
+
+def test_rare_labels_weigh_more_and_clips_weigh_one_on_average():
+    labels = torch.tensor([0, 0, 0, 1])
+    weights = rarity_weights(labels, 3)
+    assert weights[labels].mean() == pytest.approx(1.0) and weights[1] == pytest.approx(3 * weights[0].item())
+    several = torch.tensor([[1.0, 0], [1, 1], [1, 0], [0, 0]])
+    assert rarity_weights(several, 2).tolist() == pytest.approx([1 / 3, 3.0])
+
+
+# ---- arguments and model ----
+
+
+def test_an_argument_file_gives_what_the_command_line_overrules(tmp_path):
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps({"learning_rate": 0.5, "num_train_epochs": 7, "lr_drop_epochs": [3]}))
+    arguments = parse_arguments([str(path), "--output_dir", str(tmp_path), "--num_train_epochs", "2", "--use_cpu"])
+    assert arguments.training.learning_rate == 0.5 and arguments.training.num_train_epochs == 2
+    assert arguments.recipe.lr_drop_epochs == [3]
+    path.write_text(json.dumps({"learningrate": 0.5}))
+    with pytest.raises(ValueError, match="got learningrate"):
+        parse_arguments([str(path), "--output_dir", str(tmp_path)])
+
+
+@pytest.mark.parametrize("path", sorted((EXAMPLES / "recipes").glob("*.json")), ids=lambda path: path.stem)
+def test_every_recipe_is_understood(path, tmp_path):
+    options = [] if path.stem == "small_set" else ["--bf16", "false"]
+    arguments = parse_arguments([str(path), "--output_dir", str(tmp_path), "--use_cpu", *options])
+    for name, value in json.loads(path.read_text()).items():
+        (kind,) = [kind for kind in arguments if name in kind.__dataclass_fields__]
+        if name != "bf16":
+            assert getattr(kind, name) == value, name
+    accelerate_script.refuse_what_is_not_done(arguments.training)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model_name_or_path", "a", "--config_name", "fal"], "got both"),
+        (["--config_overrides", "hidden_size=8"], "expected --config_name"),
+        (["--frame_stride", "2", "--spread_frames"], "expected one of"),
+        (["--layer_decay", "1.5"], "--layer_decay"),
+        (["--class_weights", "--balanced_sampling"], "got both"),
+        (["--early_stopping_patience", "2"], "--load_best_model_at_end"),
+        (["--lr_drop_epochs", "2", "--warmup_steps", "3"], "got both"),
+        (["--license", "mine"], "--license"),
+        (["--eval_num_crops", "2"], "expected 1 or 3"),
+    ],
+)
+def test_arguments_that_contradict_one_another_are_refused(options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        parse_arguments(["--output_dir", str(tmp_path), "--use_cpu", *options])
+
+
+def test_the_loop_refuses_what_it_does_not_do(tmp_path):
+    arguments = parse_arguments(["--output_dir", str(tmp_path), "--use_cpu", "--neftune_noise_alpha", "1"])
+    with pytest.raises(ValueError, match=r"--neftune_noise_alpha: run_video_classification\.py does that"):
+        accelerate_script.refuse_what_is_not_done(arguments.training)
+
+
+def test_the_labels_of_a_checkpoint_keep_their_order_and_head(tiny_checkpoint):
+    options = {"source": tiny_checkpoint, "problem_type": SINGLE_LABEL}
+    start = FALVideoClassifierForVideoClassification.from_pretrained(tiny_checkpoint)
+    kept = build_model(ModelArguments(drop_path_rate=0.2), labels=list("edcba"), **options)
+    assert kept.config.id2label == start.config.id2label and kept.config.drop_path_rate == 0.2
+    assert torch.equal(kept.classifier.weight, start.classifier.weight)
+    new = build_model(ModelArguments(), labels=["x", "y"], **options)
+    assert new.config.id2label == {0: "x", 1: "y"} and new.classifier.weight.shape[0] == 2
+    assert torch.equal(new.fal.layernorm.weight, start.fal.layernorm.weight)
+
+
+def test_weights_that_do_not_fit_their_configuration_are_refused(tiny_checkpoint, tmp_path):
+    model = FALVideoClassifierForVideoClassification.from_pretrained(tiny_checkpoint)
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "intermediate_size": 48}))
+    with pytest.raises(ValueError, match=r"mlp\.fc1\.bias is missing or differs"):
+        build_model(ModelArguments(), tmp_path, labels=["x"], problem_type=SINGLE_LABEL)
+
+
+def test_a_model_from_nothing_has_the_sizes_that_are_asked_for():
+    arguments = ModelArguments(
+        config_name="fal-small",
+        config_overrides="hidden_size=32,num_attention_heads=2,num_hidden_layers=1,attention_type=axial",
+        num_frames=4,
+        image_size=32,
+    )
+    model = build_model(arguments, "fal-small", labels=["x", "y"], problem_type=SINGLE_LABEL)
+    processor = build_processor(arguments, "fal-small", model.config)
+    assert model.config.attention_type == "axial" and model.config.id2label == {0: "x", 1: "y"}
+    assert model.config.grid_size == (4, 2, 2)
+    assert (processor.num_frames, processor.crop_size.height) == (4, 32)
+
+
+def test_the_processor_takes_another_distance_of_frames(tiny_checkpoint):
+    arguments = ModelArguments(frame_interval_seconds=0.5, num_frames=6)
+    processor = build_processor(arguments, tiny_checkpoint, None)
+    assert (processor.num_frames, processor.frame_interval_seconds) == (6, 0.5)
+    spread = build_processor(ModelArguments(spread_frames=True), processor_folder(processor, tiny_checkpoint), None)
+    assert spread.frame_interval_seconds is None
+
+
+def processor_folder(processor: FALVideoProcessor, folder: Path) -> Path:
+    target = folder / "timed"
+    processor.save_pretrained(target)
+    return target
+
+
+def test_frozen_parts_have_no_gradient():
+    head = choose_trained_parameters(tiny_model(), ModelArguments(freeze_backbone=True))
+    assert {name for name, one in head.named_parameters() if one.requires_grad} == {
+        "classifier.weight",
+        "classifier.bias",
+    }
+    blocks = choose_trained_parameters(tiny_model(), ModelArguments(freeze_layers=1))
+    frozen = {name for name, one in blocks.named_parameters() if not one.requires_grad}
+    assert all(name.startswith(("fal.embeddings.", "fal.layers.0.")) for name in frozen)
+    assert "fal.embeddings.cls_token" in frozen and "fal.layers.0.mlp.fc1.weight" in frozen
+
+
+def test_an_image_vit_is_converted_first(tmp_path):
+    pytest.importorskip("fal_hf.conversion")
+    from transformers import ViTConfig, ViTForImageClassification
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    vit = ViTForImageClassification(ViTConfig(**sizes, image_size=16, patch_size=8))
+    vit.save_pretrained(tmp_path / "vit")
+    arguments = ModelArguments(model_name_or_path=str(tmp_path / "vit"), num_frames=4)
+    source = find_source(arguments, tmp_path / "run")
+    model = build_model(arguments, source, labels=["x", "y", "z"], problem_type=SINGLE_LABEL)
+    assert model.config.grid_size == (4, 2, 2) and model.config.attention_type == "divided_space_time"
+    assert model.fal.embeddings.time_embeddings.abs().sum() > 0
+    key = vit.vit.layers[0].attention.k_proj.weight if hasattr(vit.vit, "layers") else None
+    if key is not None:
+        assert torch.equal(model.fal.layers[0].steps["main"].attention.qkv.weight[16:32], key)
+
+
+# ---- scripts ----
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory) -> Path:
+    """A tiny model to start from, with drop path, so that a run depends on torch's randomness."""
+    folder = tmp_path_factory.mktemp("start")
+    model = tiny_model(tiny_config(drop_path_rate=0.2), std=0.02)
+    model.save_pretrained(folder)
+    size = model.config.image_size[0]
+    crop = {"height": size, "width": size}
+    FALVideoProcessor(num_frames=4, size={"shortest_edge": size}, crop_size=crop).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory) -> Path:
+    return write_class_folders(tmp_path_factory.mktemp("clips"), per_class=8)
+
+
+@pytest.fixture
+def train(start, clips, tmp_path):
+    """Runs a script and returns its output folder."""
+
+    def run(script: str, name: str, *options: str, folder: Path | None = None) -> Path:
+        output = tmp_path / name
+        source = [] if "--train_file" in options else ["--train_dir", str(folder or clips)]
+        usual = ["--per_device_train_batch_size", "3", "--learning_rate", "1e-3", "--logging_steps", "1"]
+        arguments = ["--model_name_or_path", str(start), *source, "--train_val_split", "0.25", *usual]
+        common = ["--output_dir", str(output), "--use_cpu", "--report_to", "none", "--disable_tqdm", "true"]
+        SCRIPTS[script].main([*arguments, *common, *options])
+        return output
+
+    return run
+
+
+def final_weights(output: Path) -> dict[str, torch.Tensor]:
+    return load_file(output / "model" / "model.safetensors")
+
+
+def losses(output: Path) -> list[float]:
+    history = json.loads((output / "trainer_state.json").read_text())["log_history"]
+    return [float(entry["loss"]) for entry in history if "loss" in entry]
+
+
+def assert_same_weights(first: Path, second: Path, *, tolerance: float = 0.0):
+    weights, others = final_weights(first), final_weights(second)
+    assert weights.keys() == others.keys()
+    for name, weight in weights.items():
+        torch.testing.assert_close(
+            weight, others[name], atol=tolerance, rtol=0, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+# What both scripts are run with to be compared. Drop path is off: they draw from torch's randomness in another order.
+EVERYTHING = (
+    "--drop_path_rate=0 "
+    "--num_train_epochs=2 --gradient_accumulation_steps=2 --ema_decay=0.5 --layer_decay=0.8 --class_weights "
+    "--label_smoothing_factor=0.1 --lr_scheduler_type=cosine --warmup_steps=1 --weight_decay=0.05 --mixup_alpha=0.8 "
+    "--cutmix_alpha=1.0 --colour_ops=1 --random_erasing=0.3 --horizontal_flip=0.5 --gradient_checkpointing "
+    "--eval_strategy=epoch --eval_num_clips=2 --eval_num_crops=3 --save_strategy=no"
+)
+SGD = (
+    "--drop_path_rate=0 "
+    "--max_steps=5 --optim=sgd --optim_args=momentum=0.9 --lr_drop_epochs 1 --balanced_sampling --freeze_layers=1 "
+    "--max_grad_norm=0 --save_strategy=no"
+)
+
+
+@pytest.mark.parametrize("options", [EVERYTHING, SGD], ids=["adamw", "sgd"])
+def test_both_scripts_train_the_same(train, options):
+    outputs = [train(script, script, *options.split()) for script in SCRIPTS]
+    assert losses(outputs[0]) == pytest.approx(losses(outputs[1]), rel=1e-4)
+    assert len(losses(outputs[0])) == (4 if options is EVERYTHING else 5)
+    assert_same_weights(*outputs, tolerance=1e-5)
+    first, second = (json.loads((output / "all_results.json").read_text()) for output in outputs)
+    assert first["validation_loss"] == pytest.approx(second["validation_loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("step", [2, 4], ids=["inside an epoch", "between epochs"])
+def test_a_resumed_run_ends_as_an_unbroken_one(train, script, step):
+    """An epoch has 4 steps of 3 clips; the run has 6, and evaluates now and then."""
+    options = "--max_steps=6 --save_strategy=steps --save_steps=2 --eval_strategy=steps --eval_steps=2 --ema_decay=0.5"
+    options = [*options.split(), "--dataloader_num_workers", "1", "--horizontal_flip", "0.5", "--mixup_alpha", "0.8"]
+    unbroken = train(script, "unbroken", *options)
+    checkpoint = unbroken / f"checkpoint-{step}"
+    resumed = train(script, "resumed", *options, "--resume_from_checkpoint", str(checkpoint))
+    assert losses(unbroken) == losses(resumed)
+    assert_same_weights(unbroken, resumed)
+
+
+def test_going_on_from_the_last_checkpoint(train):
+    options = ["--save_strategy", "steps", "--save_steps", "1", "--save_total_limit", "2"]
+    output = train("accelerate", "run", *options, "--max_steps", "3")
+    assert sorted(path.name for path in output.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-3"]
+    train("accelerate", "run", *options, "--max_steps", "4", "--resume_from_checkpoint", "last")
+    assert len(losses(output)) == 4 and (output / "checkpoint-4").is_dir()
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_result_labels_videos_and_has_a_card(train, script, clips):
+    """30 epochs: bright and dark clips are told apart."""
+    options = "--num_train_epochs=30 --learning_rate=5e-3 --eval_strategy=epoch --save_strategy=epoch"
+    best = "--load_best_model_at_end --metric_for_best_model=accuracy --early_stopping_patience=3 --license=mit"
+    output = train(script, "run", *options.split(), *best.split(), "--train_test_split", "0.25")
+    results = json.loads((output / "all_results.json").read_text())
+    assert results["validation_accuracy"] == results["test_accuracy"] == 1.0
+    assert len(losses(output)) < 30 * 3  # stopped early
+    labeler = VideoLabeler.from_pretrained(output / "model")
+    for name in CLASSES:
+        assert labeler(clips / name / "0.mp4").labels[0].label == name
+    card = (output / "model" / "README.md").read_text()
+    assert (
+        "license: mit" in card and "accuracy (test, video level)" in card and "evaluate_video_classification" in card
+    )
+    splits = [json.loads(line)["split"] for line in (output / "clips.jsonl").read_text().splitlines()]
+    assert {name: splits.count(name) for name in set(splits)} == {"train": 8, "validation": 4, "test": 4}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_several_labels(train, script, clips, tmp_path):
+    rows = [
+        {"path": str(path), "labels": [path.parent.name, "first"] if path.stem < "4" else [path.parent.name]}
+        for path in sorted(clips.glob("*/*.mp4"))
+    ]
+    manifest = tmp_path / "clips.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    output = train(script, script, "--train_file", str(manifest), "--max_steps", "2", "--mixup_alpha", "0.5")
+    config = json.loads((output / "model" / "config.json").read_text())
+    assert config["problem_type"] == MULTI_LABEL and sorted(config["label2id"]) == ["bright", "dark", "first"]
+    results = json.loads((output / "all_results.json").read_text())
+    assert 0 <= results["validation_mean_average_precision"] <= 1
+
+
+def test_unreadable_clips_are_counted_and_too_many_stop_the_run(train, tmp_path, capsys):
+    folder = write_class_folders(tmp_path / "clips", per_class=4)
+    (folder / "dark" / "text.mp4").write_text("no video")
+    output = train("trainer", "run", "--max_steps", "1", "--max_unreadable_share", "0.2", folder=folder)
+    assert "1 of 9 clips left out as unreadable" in capsys.readouterr().out
+    (line,) = (output / "unreadable.jsonl").read_text().splitlines()
+    assert json.loads(line)["path"].endswith("text.mp4") and json.loads(line)["reason"]
+    with pytest.raises(RuntimeError, match="1 of 9 clips cannot be read"):
+        train("trainer", "other", "--max_steps", "1", folder=folder)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_bfloat16_and_workers(train, script):
+    output = train(script, script, "--max_steps", "2", "--bf16", "--dataloader_num_workers", "2")
+    assert all(map(math.isfinite, losses(output)))
+    assert all(weight.dtype == torch.float32 for weight in final_weights(output).values())
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_lora_adapters_are_merged_into_the_result(train, script, start):
+    pytest.importorskip("peft")
+    output = train(script, script, "--max_steps", "2", "--lora_rank", "2", "--learning_rate", "0.1")
+    before, after = load_file(start / "model.safetensors"), final_weights(output)
+    assert before.keys() == after.keys()
+    changed = {
+        name
+        for name in before
+        if before[name].shape != after[name].shape or not torch.equal(before[name], after[name])
+    }
+    assert all("qkv.weight" in name or "o_proj.weight" in name or name.startswith("classifier") for name in changed)
+    assert any("qkv" in name for name in changed)
