@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 
 from .inputs import describe_error
 
@@ -19,6 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fal {version('fal-hf')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_label_command(commands)
+    add_watch_command(commands)
     return parser
 
 
@@ -37,27 +39,27 @@ def add_label_command(commands: argparse._SubParsersAction) -> None:
         help="file, folder, pattern or URL (http, and s3, gs, hf, ... by fsspec); - reads them from standard input",
     )
     parser.add_argument("--manifest", metavar="FILE", help="text (a video a line), .csv or .jsonl that names videos")
-    parser.add_argument(
-        "--model", metavar="FOLDER_OR_HUB_ID", help="FAL or TimeSformer checkpoint (default: camera motion, built in)"
-    )
-    parser.add_argument("--top-k", type=positive_int, default=5, metavar="K", help="labels a video (default: 5)")
     add_model_options(parser)
+    parser.add_argument(
+        "--batch-size", type=positive_int, default=8, metavar="N", help="clips in the model at once (default: 8)"
+    )
     add_view_options(parser)
     add_output_options(parser)
     parser.set_defaults(run=label)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that say where and how the model runs."""
+    """Adds the options that say which model runs, where and how."""
+    parser.add_argument(
+        "--model", metavar="FOLDER_OR_HUB_ID", help="FAL or TimeSformer checkpoint (default: camera motion, built in)"
+    )
+    parser.add_argument("--top-k", type=positive_int, default=5, metavar="K", help="labels a video (default: 5)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
     parser.add_argument(
         "--dtype",
         choices=["auto", "float32", "bfloat16", "float16"],
         default="auto",
         help="precision of the model (default: the checkpoint's)",
-    )
-    parser.add_argument(
-        "--batch-size", type=positive_int, default=8, metavar="N", help="clips in the model at once (default: 8)"
     )
 
 
@@ -112,11 +114,39 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         help="processes that decode; 0: none but this one (default: with --output one a core, else 0)",
     )
     output.add_argument(
+        "--engine",
+        choices=["local", "ray"],
+        default="local",
+        help="ray: on the cluster that RAY_ADDRESS names, else on one of this machine (default: local)",
+    )
+    output.add_argument(
         "--timeout", type=float, default=300.0, metavar="SECONDS", help="of a worker, for a batch (default: 300)"
     )
     output.add_argument(
         "--max-memory", type=float, default=4.0, metavar="GIB", help="of a worker, for a video (default: 4)"
     )
+
+
+def add_watch_command(commands: argparse._SubParsersAction) -> None:
+    """Adds `fal watch`."""
+    parser = commands.add_parser(
+        "watch",
+        help="label cameras and streams as they come",
+        description="Label cameras, network streams and files in real time: one JSON object a line and a window, with "
+        "its latency and the share of frames that were dropped because the machine is too slow.",
+        epilog="Ends with the last stream, or with Ctrl-C. Exit status: 0, or 1 if a stream failed.",
+    )
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="up to 8: /dev/video0 or camera:NAME, a URL (rtsp, rtmp, srt, udp, tcp, http), or a file, which is "
+        "played at its own speed",
+    )
+    add_model_options(parser)
+    parser.add_argument("--window", type=float, metavar="SECONDS", help="length (default: a clip's own, else 10)")
+    parser.add_argument("--hop", type=float, metavar="SECONDS", help="distance of windows (default: half a window)")
+    parser.set_defaults(run=watch)
 
 
 def positive_int(text: str) -> int:
@@ -140,20 +170,29 @@ class UsageError(Exception):
 
 def label(arguments: argparse.Namespace) -> int:
     """Runs `fal label`; returns the exit status."""
-    from transformers.utils import logging
+    videos = find_inputs(arguments)
+    processes = Processes()
+    labeler = load_labeler(arguments, processes)
+    if arguments.output is None:
+        return print_labels(labeler, videos, arguments, processes)
+    return write_label_file(labeler, videos, arguments, processes)
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+
+def watch(arguments: argparse.Namespace) -> int:
+    """Runs `fal watch`; returns the exit status."""
+    from .watching import EndOfStream
+    from .watching import watch as watch_streams
+
+    labeler = load_model(arguments, device=arguments.device)
+    options = {"window_seconds": arguments.window, "hop_seconds": arguments.hop, "top_k": arguments.top_k}
+    num_failed = 0
     try:
-        videos = find_inputs(arguments)
-        processes = Processes()
-        labeler = load_labeler(arguments, processes)
-        if arguments.output is None:
-            return print_labels(labeler, videos, arguments, processes)
-        return write_label_file(labeler, videos, arguments, processes)
-    except UsageError as error:
-        print(f"fal: {error}", file=sys.stderr)
-        return 2
+        for event in watch_streams(labeler, arguments.sources, **options):
+            print(json.dumps(event.to_dict()), flush=True)
+            num_failed += isinstance(event, EndOfStream) and event.error is not None
+    except ValueError as error:
+        raise UsageError(describe_error(error)) from error
+    return 1 if num_failed else 0
 
 
 def find_inputs(arguments: argparse.Namespace) -> list:
@@ -163,6 +202,8 @@ def find_inputs(arguments: argparse.Namespace) -> list:
 
     if not arguments.videos and arguments.manifest is None:
         raise UsageError("expected videos to label, or --manifest FILE")
+    if arguments.engine == "ray" and find_spec("ray") is None:
+        raise UsageError("--engine ray: expected Ray to be installed, run `pip install fal-hf[ray]`")
     try:
         videos = find_videos(arguments.videos, manifest=arguments.manifest)
         suffix = arguments.output and checked_suffix(arguments.output)
@@ -208,7 +249,6 @@ class Processes:
 def load_labeler(arguments: argparse.Namespace, processes: Processes):
     """The model with the views that the command asks for."""
     from .aggregation import Timeline
-    from .labeling import DEFAULT_CHECKPOINT, VideoLabeler
     from .views import Views
 
     given = {"threshold": arguments.threshold, "hysteresis": arguments.hysteresis, "min_seconds": arguments.min_length}
@@ -227,16 +267,18 @@ def load_labeler(arguments: argparse.Namespace, processes: Processes):
         timeline = Timeline(**given) if arguments.timeline else None
     except ValueError as error:
         raise UsageError(describe_error(error)) from error
+    options = {"views": views, "timeline": timeline, "hierarchy": arguments.hierarchy}
+    device = arguments.device or processes.device
+    return load_model(arguments, device=device, batch_size=arguments.batch_size, **options)
+
+
+def load_model(arguments: argparse.Namespace, **options):
+    """A labeler of the model that the command names."""
+    from .labeling import DEFAULT_CHECKPOINT, VideoLabeler
+
+    model = arguments.model or DEFAULT_CHECKPOINT
     try:
-        return VideoLabeler.from_pretrained(
-            arguments.model or DEFAULT_CHECKPOINT,
-            views=views,
-            timeline=timeline,
-            hierarchy=arguments.hierarchy,
-            batch_size=arguments.batch_size,
-            device=arguments.device or processes.device,
-            dtype=arguments.dtype,
-        )
+        return VideoLabeler.from_pretrained(model, dtype=arguments.dtype, **options)
     except Exception as error:  # a foreign or damaged checkpoint may fail in any way
         raise UsageError(f"cannot load the model: {describe_error(error)}") from error
 
@@ -298,11 +340,16 @@ def run_collection(labeler, videos: list, arguments: argparse.Namespace, process
     from .collection import label_collection
     from .decoding import DecodeLimits
 
+    limits = DecodeLimits(timeout_seconds=arguments.timeout, max_memory_bytes=int(arguments.max_memory * 2**30))
+    options = {"top_k": arguments.top_k, "limits": limits}
+    if arguments.engine == "ray":
+        from .ray_engine import label_on_ray
+
+        return label_on_ray(labeler, videos, num_workers=arguments.workers, **options)
     num_workers = arguments.workers
     if num_workers is None:
         num_workers = min(max(1, available_cores() // processes.count), len(videos)) if arguments.output else 0
-    limits = DecodeLimits(timeout_seconds=arguments.timeout, max_memory_bytes=int(arguments.max_memory * 2**30))
-    return label_collection(labeler, videos, top_k=arguments.top_k, num_workers=num_workers, limits=limits)
+    return label_collection(labeler, videos, num_workers=num_workers, **options)
 
 
 def available_cores() -> int:
@@ -338,9 +385,16 @@ def clock(seconds: float) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the `fal` command; returns the exit status."""
+    from transformers.utils import logging
+
     arguments = build_parser().parse_args(argv)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         return arguments.run(arguments)
+    except UsageError as error:
+        print(f"fal: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("fal: interrupted", file=sys.stderr)
         return 130

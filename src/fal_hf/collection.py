@@ -1,13 +1,14 @@
 """A collection of videos to their records: workers decode, the model scores, and whatever a file does is recorded."""
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
 import torch
 
-from .decoding import DecodeLimits, decode_videos
+from .decoding import LAST_KINDS, DecodeLimits, Message, decode_videos
 from .inputs import VideoInput, reason_of
 from .labeling import SCHEMA_VERSION, VideoLabeler
 
@@ -43,45 +44,37 @@ def label_collection(
         `{"video": ..., "error": ..., "schema_version": 1}`.
     """
     messages = decode_videos(videos, labeler.reader, num_workers=num_workers, limits=limits)
-    return collect_records(labeler, messages, top_k=top_k)
+    scored = ((video, *score_message(labeler, video, kind, value)) for video, kind, value in messages)
+    return collect_records(labeler, scored, top_k=top_k)
+
+
+def score_message(labeler: VideoLabeler, video: VideoInput, kind: str, value: Any) -> Message:
+    """A message of the decoder with "scores" in place of a "batch", or with an "error" where the model fails on it."""
+    if kind != "batch":
+        return kind, value
+    try:
+        return "scores", labeler.score(value)
+    except Exception as error:  # out of memory, or a frame size that this model cannot take
+        return "error", reason_of(error, video.name)
 
 
 def collect_records(
     labeler: VideoLabeler, messages: Iterable[tuple[VideoInput, str, Any]], *, top_k: int
 ) -> Iterator[tuple[VideoInput, Record]]:
-    """Scores the batches of videos as they come, and yields a video's record with its last message."""
-    begun: dict[str, _Scored] = {}
+    """Gathers the scored messages of videos, and yields a video's record with its last message."""
+    begun: dict[str, dict[str, list]] = {}
     for video, kind, value in messages:
-        scored = begun.setdefault(video.key, _Scored(labeler, video, top_k))
-        scored.take(kind, value)
-        if kind in ("end", "failed"):
-            yield video, begun.pop(video.key).record()
+        said = begun.setdefault(video.key, defaultdict(list))
+        said[kind].append(value)
+        if kind in LAST_KINDS:
+            yield video, _make_record(labeler, video, begun.pop(video.key), top_k)
 
 
-class _Scored:
-    """What is known of a video so far."""
-
-    def __init__(self, labeler: VideoLabeler, video: VideoInput, top_k: int):
-        self.labeler, self.video, self.top_k = labeler, video, top_k
-        self.clips = None
-        self.scores: list[torch.Tensor] = []
-        self.error: str | None = None
-
-    def take(self, kind: str, value: Any) -> None:
-        if kind == "clips":
-            self.clips = value
-        elif kind == "failed":
-            self.error = value
-        elif kind == "batch" and self.error is None:
-            try:
-                self.scores.append(self.labeler.score(value))
-            except Exception as error:  # out of memory, or a frame size that this model cannot take
-                self.error = reason_of(error, self.video.name)
-
-    def record(self) -> Record:
-        if self.error is not None:
-            return {"video": self.video.name, "error": self.error, "schema_version": SCHEMA_VERSION}
-        return self.labeler.summarise(self.video.name, self.clips, self.scores, top_k=self.top_k).to_dict()
+def _make_record(labeler: VideoLabeler, video: VideoInput, said: dict[str, list], top_k: int) -> Record:
+    errors = [*said["error"], *said["failed"]]
+    if errors:
+        return {"video": video.name, "error": errors[0], "schema_version": SCHEMA_VERSION}
+    return labeler.summarise(video.name, said["clips"][0], said["scores"], top_k=top_k).to_dict()
 
 
 def describe_run(labeler: VideoLabeler, *, top_k: int) -> dict[str, Any]:

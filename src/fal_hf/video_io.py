@@ -15,9 +15,10 @@ and no stretching of non-square pixels.
 
 import math
 from bisect import insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 
 import av
 import numpy as np
@@ -31,10 +32,11 @@ from .video_source import (
     VideoError,
     VideoSource,
     is_url,
+    live_scheme,
     opened,
 )
 
-__all__ = ["Video", "VideoError", "VideoFrames", "VideoInfo", "probe", "read_frames", "stream_frames"]
+__all__ = ["Video", "VideoError", "VideoFrames", "VideoInfo", "live_frames", "probe", "read_frames", "stream_frames"]
 
 # An instant this little before a frame's time counts as that frame's: users round instants, frames rarely last less.
 INSTANT_TOLERANCE_SECONDS = 1e-6
@@ -180,6 +182,41 @@ def stream_frames(
         raise ValueError("expected instants that never go back; sort them")
     with opened(video, num_threads=num_threads, max_pixels=max_pixels_per_frame) as source:
         yield from _stream_instants(source, _instants_to_look_up(seconds))
+
+
+def live_frames(
+    source: str, *, interval_seconds: float, max_pixels_per_frame: int = 2**26
+) -> Iterator[tuple[float, bool, Callable[[], np.ndarray]]]:
+    """Frames at least an interval apart, as a camera, a network stream or a file gives them, undelayed.
+
+    Args:
+        source: path, http(s), rtsp(s), rtmp(s), srt, udp or tcp URL, or a camera: `/dev/video0`, or `camera:` and the
+            system's name of one.
+        interval_seconds: a frame is yielded where one has come of each multiple of this.
+        max_pixels_per_frame: larger frames are refused before they are decoded.
+
+    Yields:
+        Seconds after the first frame; whether the source sets the pace, and not its reader as for a file; and a
+        function that returns the frame, (H, W, 3) uint8 RGB, upright, until the next one is asked for.
+
+    Raises:
+        VideoError: the source cannot be opened or read.
+    """
+    is_live = live_scheme(source) is not None
+    # Each decoder thread would hold back a frame.
+    with opened(source, num_threads=1, max_pixels=max_pixels_per_frame, is_live=True) as opened_source:
+        converted = _Converted(opened_source)
+        following = 0
+        for number, frame in _numbered_frames(opened_source):
+            converted.set_first(frame)
+            if number == 0:
+                start = frame.pts
+            seconds = number / float(opened_source.counting_rate)
+            if frame.pts is not None and start is not None:
+                seconds = float((frame.pts - start) * opened_source.time_base)
+            if seconds + INSTANT_TOLERANCE_SECONDS >= following * interval_seconds:
+                following = math.floor((seconds + INSTANT_TOLERANCE_SECONDS) / interval_seconds) + 1
+                yield seconds, is_live, partial(converted, frame)
 
 
 def _checked_request(seconds, indices) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -9,6 +9,7 @@
 
 import io
 import os
+import sys
 from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Iterator
@@ -28,6 +29,17 @@ READ_AHEAD_PACKETS = 1024
 READ_AHEAD_BYTES = 32 * 2**20
 NETWORK_TIMEOUT_SECONDS = 30.0
 RESYNC_ATTEMPTS = 10_000
+# Live sources: which protocols a URL of each scheme may use, and FFmpeg's name of a system's cameras.
+LIVE_PROTOCOLS = {
+    "rtsp": "rtsp,rtp,rtcp,udp,tcp,tls",
+    "rtsps": "rtsps,rtsp,rtp,rtcp,udp,tcp,tls",
+    "rtmp": "rtmp,tcp",
+    "rtmps": "rtmps,rtmp,tls,tcp",
+    "srt": "srt,udp",
+    "udp": "udp",
+    "tcp": "tcp",
+}
+CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 # Demuxers that render text as video; a text file is not a video.
 TEXT_FORMATS = frozenset({"tty", "bin", "xbin", "adf", "idf"})
 FAILURES = (av.FFmpegError, OSError, EOFError, MemoryError, UnicodeError, ValueError, OverflowError)
@@ -47,12 +59,15 @@ class VideoError(ValueError):
 
 
 @contextmanager
-def opened(video: Video, *, num_threads: int | None, max_pixels: int) -> Iterator["VideoSource"]:
+def opened(
+    video: Video, *, num_threads: int | None, max_pixels: int, is_live: bool = False
+) -> Iterator["VideoSource"]:
     """A source that is closed at the end, with every failure turned into a VideoError."""
     name = _name_of(video)
     source = None
     try:
-        source = VideoSource(video, name=name, num_threads=num_threads or _default_threads(), max_pixels=max_pixels)
+        kind = LiveSource if is_live else VideoSource
+        source = kind(video, name=name, num_threads=num_threads or _default_threads(), max_pixels=max_pixels)
         yield source
     except VideoError:
         raise
@@ -240,6 +255,33 @@ class VideoSource:
             if packet is not None and _key_of(packet) == first and self.seek(begin):
                 return
         self._open()
+
+
+class LiveSource(VideoSource):
+    """A camera or a network stream, whose packets come once; or a file, which is read from its beginning."""
+
+    def _open_container(self):
+        scheme = live_scheme(self.video)
+        if scheme is None:
+            return super()._open_container()
+        options = {"max_pixels": str(self.max_pixels), "analyzeduration": "1000000"}  # microseconds before it begins
+        if scheme == "camera":
+            device = self.video.removeprefix("camera:")
+            return av.open(device, mode="r", format=CAMERA_FORMATS[sys.platform], options=options)
+        options["protocol_whitelist"] = LIVE_PROTOCOLS[scheme]
+        if scheme == "rtsp":
+            options["rtsp_transport"] = "tcp"  # UDP loses packets, and a picture shows that for seconds
+        return av.open(self.video, mode="r", options=options, timeout=NETWORK_TIMEOUT_SECONDS)
+
+
+def live_scheme(video: Video) -> str | None:
+    """What kind of live source a name is: "camera" or a key of LIVE_PROTOCOLS; None for a file."""
+    if not isinstance(video, str):
+        return None
+    if video.startswith(("camera:", "/dev/video")):
+        return "camera"
+    scheme = video.partition("://")[0].lower() if "://" in video else None
+    return scheme if scheme in LIVE_PROTOCOLS else None
 
 
 def _key_of(packet) -> tuple:

@@ -132,6 +132,10 @@ class ViewReader:
         except ValueError as error:
             raise VideoError(name_of(video), str(error)) from error
 
+    def process_frame(self, image: np.ndarray) -> torch.Tensor:
+        """One frame, (H, W, 3) uint8, as (crops, C, H, W) float32 at the first scale."""
+        return self._make_views(image[None], self.settings[0])[0]
+
     def _plan_video(self, video: Video, info: VideoInfo) -> VideoClips:
         unit, plan = self.processor.plan_clips(info, num_clips=self.views.num_clips, do_sample_frames=True)
         return self._clips(video, info, unit, plan, num_clips=len(plan))

@@ -1,0 +1,144 @@
+"""Streams in real time: windows that slide, one batch for all streams, bounded latency."""
+
+import http.server
+import json
+import socketserver
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from media_files import moving_frames, write_video
+from test_labeling import model_scores
+
+from fal_hf import VideoLabeler, read_frames
+from fal_hf.cli import main
+from fal_hf.watching import EndOfStream, WatchedWindow, watch
+
+
+@pytest.fixture
+def labeler(tiny_checkpoint):
+    return VideoLabeler.from_pretrained(tiny_checkpoint)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """Three files of 2 s, 25 frames a second."""
+    folder = tmp_path_factory.mktemp("videos")
+    return [str(write_video(folder / f"{seed}.ts", moving_frames(50, seed=seed))) for seed in range(3)]
+
+
+def test_a_file_is_played_at_its_own_speed_and_its_windows_slide(labeler, videos):
+    begun = time.monotonic()
+    *windows, end = watch(labeler, videos[:1], window_seconds=0.4, hop_seconds=0.2, top_k=5)
+    assert time.monotonic() - begun >= 1.9
+    assert end == EndOfStream(videos[0], None)
+    assert len(windows) >= 2
+    for window in windows:
+        assert window.end_seconds - window.start_seconds == pytest.approx(0.3, abs=0.05) or window.drop_rate > 0
+        assert 0 <= window.drop_rate < 1 and window.latency_seconds > 0
+    ends = [window.end_seconds for window in windows]
+    assert ends == sorted(ends) and len(set(ends)) == len(ends)
+
+
+def test_a_windows_scores_are_those_of_its_frames(labeler, videos):
+    window = next(iter(watch(labeler, videos[:1], window_seconds=0.4, top_k=5)))
+    assert (window.start_seconds, window.end_seconds) == pytest.approx((0.0, 0.32), abs=0.05)
+    frames = read_frames(videos[0], seconds=[0.0, 0.12, 0.2, 0.32]).frames
+    expected = model_scores(labeler, frames)
+    scores = {label.label: label.score for label in window.labels}
+    assert [scores[name] for name in "abcde"] == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_streams_share_a_batch_and_one_that_fails_leaves_the_others(labeler, videos, tmp_path):
+    score, sizes = labeler.score, []
+
+    def noted(batch):
+        sizes.append(len(batch[0]))
+        return score(batch)
+
+    labeler.score = noted
+    missing = str(tmp_path / "missing.ts")
+    events = list(watch(labeler, [*videos, missing], window_seconds=0.4))
+    ends = {event.source: event.error for event in events if isinstance(event, EndOfStream)}
+    assert "no such file" in ends.pop(missing)
+    assert ends == dict.fromkeys(videos)
+    assert {event.source for event in events if isinstance(event, WatchedWindow)} == set(videos)
+    assert max(sizes) >= 2
+
+
+def test_a_model_that_is_too_slow_drops_frames_and_not_behind(labeler, videos):
+    score = labeler.score
+
+    def slow(batch):
+        time.sleep(0.6)
+        return score(batch)
+
+    labeler.score = slow
+    *windows, _ = watch(labeler, videos[:1], window_seconds=0.4, hop_seconds=0.1)
+    # About three batches fit into two seconds, where there were 17 windows.
+    assert 2 <= len(windows) <= 6
+    assert windows[-1].drop_rate > 0.2
+    assert windows[-1].end_seconds > 1.0
+
+
+def parts_as_they_play(path: str) -> Iterator[bytes]:
+    """A file of two seconds in twentieths, one every tenth of a second."""
+    with open(path, "rb") as file:
+        data = file.read()
+    for part in range(20):
+        yield data[len(data) * part // 20 : len(data) * (part + 1) // 20]
+        time.sleep(0.1)
+
+
+class HttpHandler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "video/mp2t")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for part in parts_as_they_play(self.server.video):
+            self.wfile.write(b"%X\r\n%s\r\n" % (len(part), part))
+        self.wfile.write(b"0\r\n\r\n")
+
+    def log_message(self, *arguments):
+        pass
+
+
+class TcpHandler(socketserver.BaseRequestHandler):
+    def handle(self):
+        for part in parts_as_they_play(self.server.video):
+            self.request.sendall(part)
+
+
+@pytest.fixture(params=["http", "tcp"])
+def live_url(videos, request):
+    """A server that sends a video as fast as it plays, as a camera on the network does."""
+    kinds = {"http": (http.server.ThreadingHTTPServer, HttpHandler), "tcp": (socketserver.TCPServer, TcpHandler)}
+    server_class, handler = kinds[request.param]
+    server = server_class(("127.0.0.1", 0), handler)
+    server.video = videos[0]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"{request.param}://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_local_stream_is_labelled_as_it_comes(tiny_checkpoint, live_url, capsys):
+    assert main(["watch", live_url, "--model", str(tiny_checkpoint), "--window", "0.4", "--top-k", "1"]) == 0
+    *windows, end = map(json.loads, capsys.readouterr().out.splitlines())
+    assert windows and all(window["source"] == live_url and len(window["labels"]) == 1 for window in windows)
+    assert set(windows[0]) >= {"start_seconds", "end_seconds", "latency_seconds", "drop_rate", "schema_version"}
+    assert end == {"source": live_url, "error": None, "schema_version": 1}
+
+
+def test_wrong_usage_is_one_line(tiny_checkpoint, capsys):
+    run = ["watch", "--model", str(tiny_checkpoint)]
+    assert main([*run, *["a.ts"] * 9]) == 2
+    assert "expected 1 to 8 sources, got 9" in capsys.readouterr().err
+    assert main([*run, "a.ts", "--window", "-1"]) == 2
+    assert "expected a positive window" in capsys.readouterr().err
+    assert main([*run, "missing.ts"]) == 1
+    assert "no such file" in json.loads(capsys.readouterr().out)["error"]
