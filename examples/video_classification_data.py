@@ -85,17 +85,11 @@ class DataArguments:
     max_unreadable_share: float = field(
         default=0.05, metadata={"help": "The run stops where more than this share of the clips cannot be read."}
     )
-    eval_num_clips: int = field(default=1, metadata={"help": "Clips of a video whose probabilities are averaged."})
-    eval_num_crops: int = field(default=1, metadata={"help": "Crops of a clip: 1, or 3 along the longer side."})
 
     def __post_init__(self):
         for name in ("train_val_split", "train_test_split", "max_unreadable_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"--{name}: expected a share in [0, 1), got {getattr(self, name)}")
-        if self.eval_num_crops not in (1, 3):
-            raise ValueError(f"--eval_num_crops: expected 1 or 3, got {self.eval_num_crops}")
-        if self.eval_num_clips < 1:
-            raise ValueError(f"--eval_num_clips: expected at least 1, got {self.eval_num_clips}")
 
 
 # ---- where clips come from ----

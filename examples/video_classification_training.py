@@ -92,6 +92,8 @@ class ModelArguments:
     freeze_layers: int = field(default=0, metadata={"help": "Keep the embeddings and this many first blocks."})
     lora_rank: int = field(default=0, metadata={"help": "Rank of LoRA adapters (needs peft); 0: none."})
     lora_alpha: int = field(default=16, metadata={"help": "Their scale is alpha / rank."})
+    eval_num_clips: int = field(default=1, metadata={"help": "Clips of a video whose probabilities are averaged."})
+    eval_num_crops: int = field(default=1, metadata={"help": "Crops of a clip: 1, or 3 along the longer side."})
     license: str = field(default="unknown", metadata={"help": "The card's licence, an identifier of the Hub."})
 
     def __post_init__(self):
@@ -103,6 +105,10 @@ class ModelArguments:
             raise ValueError("expected one of --frame_interval_seconds, --frame_stride and --spread_frames")
         if self.problem_type not in (None, SINGLE_LABEL, MULTI_LABEL):
             raise ValueError(f"--problem_type: expected {SINGLE_LABEL} or {MULTI_LABEL}, got {self.problem_type!r}")
+        if self.eval_num_crops not in (1, 3):
+            raise ValueError(f"--eval_num_crops: expected 1 or 3, got {self.eval_num_crops}")
+        if self.eval_num_clips < 1:
+            raise ValueError(f"--eval_num_clips: expected at least 1, got {self.eval_num_clips}")
         if self.license not in LICENSES:
             raise ValueError(f"--license: expected an identifier of the Hub, mit for instance, got {self.license!r}")
 
@@ -358,7 +364,7 @@ def prepare_run(arguments: Arguments) -> Run:
     training_clips = TrainingClips(
         *readable.pop("train"), processor, augmentation=arguments.augmentation, seed=training.seed, **common
     )
-    views = {"num_clips": arguments.data.eval_num_clips, "num_crops": arguments.data.eval_num_crops}
+    views = {"num_clips": arguments.model.eval_num_clips, "num_crops": arguments.model.eval_num_crops}
     weights = balanced_weights(training_clips.labels, len(label2id)) if arguments.recipe.balanced_sampling else None
     rarity = rarity_weights(training_clips.labels, len(label2id)) if arguments.recipe.class_weights else None
     pushes, training.push_to_hub = training.push_to_hub, False  # once, at the end, with a card of ours
@@ -471,8 +477,8 @@ def describe_evaluation(run: Run, split: str, figures: dict[str, float]) -> Eval
     )
     command = (
         f"python examples/evaluate_video_classification.py --model_name_or_path {RESULT_FOLDER} "
-        f"--train_file {MANIFEST_NAME} --split {split} --num_clips {data.eval_num_clips} "
-        f"--num_crops {data.eval_num_crops}"
+        f"--train_file {MANIFEST_NAME} --split {split} --num_clips {run.arguments.model.eval_num_clips} "
+        f"--num_crops {run.arguments.model.eval_num_crops}"
     )
     others = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items() if name != metric)
     return Evaluation(result=result, command=command, details=f"{len(run.evaluation_clips[split])} videos; {others}.")
