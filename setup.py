@@ -37,6 +37,7 @@ setup(
         "numpy>=1.26",
         "pillow>=11",
         "tqdm>=4.66",
+        "pyyaml>=6",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["fal=fal_hf.cli:main"]},
