@@ -95,7 +95,7 @@ class Loop:
 
     @property
     def model_itself(self) -> torch.nn.Module:
-        return self.accelerator.unwrap_model(self.model)
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
     def make_loader(self, clips, batch_size: int, sampler=None) -> DataLoader:
         training = self.training

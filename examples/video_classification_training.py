@@ -46,6 +46,7 @@ from video_classification_recipe import ClassificationLoss, RecipeArguments, pre
 from fal_hf import FALConfig, FALVideoClassifierForVideoClassification, FALVideoProcessor, VideoError
 from fal_hf.aggregation import MULTI_LABEL
 from fal_hf.configuration_fal import PRESETS
+from fal_hf.conversion import convert
 from fal_hf.hub import push_folder
 from fal_hf.labeling import DEFAULT_CHECKPOINT
 from fal_hf.model_card import LICENSES, Evaluation, write_model_card
@@ -240,8 +241,6 @@ def find_source(arguments: ModelArguments, output_dir: Path) -> str | Path:
     config, _ = PreTrainedConfig.get_config_dict(source, revision=arguments.model_revision)
     if config.get("model_type", "fal") in ("fal", "timesformer"):
         return source
-    from fal_hf.conversion import convert
-
     converted = output_dir / "start"
     if PartialState().is_main_process and not converted.exists():
         # A time table of zeros would hide the order of frames at first, and training can stay there.

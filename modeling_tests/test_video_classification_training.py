@@ -18,6 +18,7 @@ pytest.importorskip("sklearn")
 
 import run_video_classification as trainer_script
 import run_video_classification_no_trainer as accelerate_script
+import video_classification_training as training_module
 from video_classification_clips import IGNORED
 from video_classification_data import MULTI_LABEL, SINGLE_LABEL
 from video_classification_recipe import (
@@ -245,7 +246,6 @@ def test_frozen_parts_have_no_gradient():
 
 
 def test_an_image_vit_is_converted_first(tmp_path):
-    pytest.importorskip("fal_hf.conversion")
     from transformers import ViTConfig, ViTForImageClassification
 
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
@@ -256,9 +256,12 @@ def test_an_image_vit_is_converted_first(tmp_path):
     model = build_model(arguments, source, labels=["x", "y", "z"], problem_type=SINGLE_LABEL)
     assert model.config.grid_size == (4, 2, 2) and model.config.attention_type == "divided_space_time"
     assert model.fal.embeddings.time_embeddings.abs().sum() > 0
-    key = vit.vit.layers[0].attention.k_proj.weight if hasattr(vit.vit, "layers") else None
-    if key is not None:
-        assert torch.equal(model.fal.layers[0].steps["main"].attention.qkv.weight[16:32], key)
+    projections = [
+        weight
+        for name, weight in vit.state_dict().items()
+        if name.endswith(("mlp.fc1.weight", "intermediate.dense.weight"))
+    ]
+    assert torch.equal(model.fal.layers[0].mlp.fc1.weight, projections[0])
 
 
 # ---- scripts ----
@@ -427,3 +430,27 @@ def test_lora_adapters_are_merged_into_the_result(train, script, start):
     }
     assert all("qkv.weight" in name or "o_proj.weight" in name or name.startswith("classifier") for name in changed)
     assert any("qkv" in name for name in changed)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_result_is_pushed_once_with_its_card(train, script, monkeypatch):
+    pushed = []
+
+    def push(folder, repo_id, **options):
+        pushed.append((repo_id, options, sorted(path.name for path in folder.iterdir())))
+
+    monkeypatch.setattr(training_module, "push_folder", push)
+    options = ["--push_to_hub", "--hub_model_id", "me/clips", "--hub_private_repo", "true", "--save_strategy", "steps"]
+    train(script, script, "--max_steps", "2", "--save_steps", "1", *options)
+    ((repo_id, settings, files),) = pushed
+    assert repo_id == "me/clips" and settings["private"] is True
+    assert {"README.md", "config.json", "model.safetensors", "video_preprocessor_config.json"} <= set(files)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_compiled_model_trains_the_same(train, script):
+    options = ["--max_steps", "2", "--drop_path_rate", "0", "--save_strategy", "no"]
+    assert_same_weights(
+        train(script, "eager", *options), train(script, "compiled", *options, "--torch_compile"), tolerance=1e-5
+    )
