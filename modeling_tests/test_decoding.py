@@ -1,16 +1,18 @@
 """Decoding in other processes: the same batches, and videos that hang, crash or grow."""
 
+import multiprocessing
 import os
 import re
 import signal
 import sys
+import threading
 import time
 
 import numpy as np
 import pytest
 from media_files import moving_frames, write_video
 
-from fal_hf import FALVideoProcessor, Views
+from fal_hf import FALVideoProcessor, Views, decoding
 from fal_hf.decoding import DecodeLimits, decode_videos
 from fal_hf.inputs import find_videos
 from fal_hf.views import ViewReader
@@ -113,6 +115,32 @@ def test_a_worker_is_at_most_one_batch_ahead_and_ends_with_its_consumer(folder):
     stream = decode_videos(videos, make_reader(num_clips=400), num_workers=1)
     assert next(stream)[1] == "clips"
     stream.close()
+
+
+def hang_in_a_worker(connection, path: str) -> None:
+    """Begins to decode a pipe that nobody writes to, and tells the worker's process id."""
+    stream = decode_videos(find_videos([path]), make_reader(), num_workers=1)
+    threading.Thread(target=next, args=(stream,), daemon=True).start()
+    while not multiprocessing.active_children():
+        time.sleep(0.01)
+    time.sleep(1)  # until it decodes
+    connection.send(multiprocessing.active_children()[0].pid)
+    time.sleep(60)
+
+
+def test_a_worker_that_hangs_ends_when_its_main_process_is_killed(folder):
+    ours, theirs = multiprocessing.Pipe()
+    process = decoding._context().Process(target=hang_in_a_worker, args=(theirs, str(folder / "pipe.mp4")))
+    process.start()
+    worker = ours.recv()
+    os.kill(worker, 0)
+    process.kill()
+    process.join()
+    deadline = time.monotonic() + 20
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.kill(worker, 0)
+            time.sleep(0.05)
 
 
 def test_a_collection_need_not_be_a_list(folder):

@@ -5,7 +5,9 @@ then "batch" with arrays as a [`ViewReader`] yields them, and at last "end" or, 
 """
 
 import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -193,6 +195,7 @@ def _context():
 
 def _serve(connection, reader: ViewReader, max_memory_bytes: int | None) -> None:
     """Decodes what comes in until the other end is closed."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process is asked as well, and ends us
     torch.set_num_threads(1)
     if max_memory_bytes is not None:
@@ -205,6 +208,12 @@ def _serve(connection, reader: ViewReader, max_memory_bytes: int | None) -> None
                 connection.send(message)
     except (EOFError, OSError):
         return
+
+
+def _end_with_parent() -> None:
+    """Ends this process with the one that it works for, even where a decoder hangs."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _limit_memory(max_memory_bytes: int) -> None:
