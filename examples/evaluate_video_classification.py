@@ -30,7 +30,7 @@ from video_classification_clips import (
     UnreadableClips,
     probe_clips,
 )
-from video_classification_data import SPLITS, DataArguments, VideoClip, check_labels, load_clips
+from video_classification_data import SINGLE_LABEL, SPLITS, DataArguments, VideoClip, check_labels, load_clips
 from video_classification_metrics import (
     decide,
     group_interval,
@@ -87,13 +87,13 @@ class Evaluator:
             arguments.model_name_or_path, device=arguments.device, dtype=arguments.dtype
         )
         self.model, self.processor = labeler.model, labeler.processor
-        self.problem_type = self.model.config.problem_type or "single_label_classification"
+        self.problem_type = self.model.config.problem_type or SINGLE_LABEL
         self.labels = labeler.names
         splits = load_clips(data, seed=arguments.seed)
         if arguments.split not in splits:
             raise ValueError(f"expected clips of the split {arguments.split}, there are only: {', '.join(splits)}")
         clips = splits[arguments.split]
-        check_labels(clips, self.model.config.label2id)
+        check_labels(clips, self.model.config.label2id, self.problem_type)
         self.unreadable = UnreadableClips(
             output_dir / "unreadable.jsonl", num_clips=len(clips), max_share=data.max_unreadable_share
         )

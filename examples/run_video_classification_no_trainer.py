@@ -11,6 +11,7 @@ done here is refused. Change this script where the Trainer does not do what you 
 import json
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path
@@ -148,8 +149,7 @@ class Loop:
         total = torch.zeros((), device=accelerator.device)
         for index, batch in enumerate(batches):
             is_last = index == len(batches) - 1
-            accelerator.gradient_state._set_sync_gradients(is_last)
-            with accelerator.no_sync(self.model) if not is_last else accelerator.autocast():
+            with nullcontext() if is_last else accelerator.no_sync(self.model):
                 outputs = self.model(pixel_values=batch["pixel_values"])
                 # Gradients are averaged over the processes; the loss is divided by the items of all of them already.
                 loss = self.run.loss(outputs, batch["labels"], num_items) * accelerator.num_processes
@@ -172,7 +172,7 @@ class Loop:
     def after_step(self, values: dict[str, float]) -> None:
         """Logs, evaluates, saves and stops, whatever is due."""
         training = self.training
-        if self.step % max(int(training.logging_steps), 1) == 0:
+        if self.is_due("steps", training.logging_steps):
             self.log(values)
         is_better = False
         if self.is_due(training.eval_strategy, training.eval_steps) and "validation" in self.eval_loaders:
@@ -186,9 +186,9 @@ class Loop:
             self.num_steps = self.step
 
     def is_due(self, strategy: str, every: float | None) -> bool:
-        """Whether something that happens "no", "steps" or "epoch" wise happens after this step."""
+        """Whether what happens every so many steps (below 1: that share of all), or every epoch, happens now."""
         if strategy == "steps":
-            return self.step % max(int(every), 1) == 0
+            return self.step % (math.ceil(self.num_steps * every) if every < 1 else int(every)) == 0
         return strategy == "epoch" and (self.step % self.epoch_steps == 0 or self.step == self.num_steps)
 
     def log(self, values: dict[str, float]) -> None:
@@ -266,7 +266,7 @@ def main(argv: list[str] | None = None) -> None:
         project_dir=training.output_dir,
         cpu=training.use_cpu,
     )
-    accelerator.init_trackers(training.run_name or Path(training.output_dir).name)
+    accelerator.init_trackers(training.run_name or Path(training.output_dir).name, training.to_sanitized_dict())
     run = prepare_run(arguments)
     loop = Loop(run, accelerator)
     loop.train()

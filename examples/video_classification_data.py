@@ -347,11 +347,14 @@ def find_problem_type(clips: Iterable[VideoClip]) -> str:
     return SINGLE_LABEL if all(len(clip.labels) == 1 for clip in clips) else MULTI_LABEL
 
 
-def check_labels(clips: Iterable[VideoClip], label2id: Mapping[str, int]) -> None:
-    """Raises a ValueError where clips have labels that the model does not know."""
+def check_labels(clips: Sequence[VideoClip], label2id: Mapping[str, int], problem_type: str) -> None:
+    """Raises a ValueError where clips have labels that the model does not know, or more or fewer than it can give."""
     unknown = [label for label in list_labels(clips) if label not in label2id]
     if unknown:
         raise ValueError(f"{', '.join(unknown)}: expected labels of the model, which are {', '.join(label2id)}")
+    if problem_type == SINGLE_LABEL and find_problem_type(clips) != SINGLE_LABEL:
+        path = next(clip.path for clip in clips if len(clip.labels) != 1)
+        raise ValueError(f"{path}: expected one label, as every clip of a single-label model has; use {MULTI_LABEL}")
 
 
 def encode_labels(clip: VideoClip, label2id: Mapping[str, int], problem_type: str) -> torch.Tensor:

@@ -57,6 +57,7 @@ LORA_TARGETS = ("qkv", "o_proj")
 # The clips of a run and their splits, in its output folder; the evaluation reads it.
 MANIFEST_NAME = "clips.jsonl"
 UNREADABLE_NAME = "unreadable.jsonl"
+LABELS_NAME = "labels.json"
 # The trained model with its processors and card, in the output folder.
 RESULT_FOLDER = "model"
 
@@ -332,11 +333,7 @@ class Run:
 
     @property
     def checkpoint(self) -> str | None:
-        """The checkpoint to go on from; --resume_from_checkpoint last takes the latest one of the output folder."""
-        training = self.arguments.training
-        if training.resume_from_checkpoint != "last":
-            return training.resume_from_checkpoint
-        return get_last_checkpoint(training.output_dir)
+        return find_checkpoint(self.arguments.training)
 
 
 def prepare_run(arguments: Arguments) -> Run:
@@ -354,7 +351,8 @@ def prepare_run(arguments: Arguments) -> Run:
     model = build_model(arguments.model, source, labels=list_labels(clips), problem_type=problem_type)
     processor = build_processor(arguments.model, source, model.config)
     label2id = model.config.label2id
-    check_labels(clips, label2id)
+    check_labels(clips, label2id, problem_type)
+    write_label_order(training, sorted(label2id, key=label2id.get))
     unreadable = UnreadableClips(
         output_dir / UNREADABLE_NAME, num_clips=len(clips), max_share=arguments.data.max_unreadable_share
     )
@@ -381,6 +379,30 @@ def prepare_run(arguments: Arguments) -> Run:
         loss=ClassificationLoss(problem_type, label_smoothing=training.label_smoothing_factor, class_weights=rarity),
         pushes=pushes,
     )
+
+
+def find_checkpoint(training: TrainingArguments) -> str | None:
+    """The checkpoint to go on from; --resume_from_checkpoint last takes the latest one of the output folder."""
+    if training.resume_from_checkpoint != "last":
+        return training.resume_from_checkpoint
+    return get_last_checkpoint(training.output_dir)
+
+
+def write_label_order(training: TrainingArguments, labels: Sequence[str]) -> None:
+    """
+    Writes down the order of the labels, which the weights depend on.
+
+    Raises:
+        ValueError: the run that is to go on had other labels, or another order.
+    """
+    checkpoint = find_checkpoint(training)
+    earlier = Path(checkpoint).parent / LABELS_NAME if checkpoint else None
+    if earlier is not None and earlier.exists() and (names := json.loads(earlier.read_text())) != list(labels):
+        raise ValueError(f"{checkpoint}: expected its labels, {', '.join(names)}; the clips have {', '.join(labels)}")
+    if PartialState().is_main_process:
+        path = Path(training.output_dir) / LABELS_NAME
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(labels, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def leave_out_unreadable(
@@ -449,8 +471,9 @@ def _hub_id(name: str | None) -> str | None:
 def describe_origin(run: Run) -> str:
     """How the model came about, for its card."""
     arguments = run.arguments
-    start = arguments.model.model_name_or_path or "the camera-motion checkpoint of the package `fal-hf`"
-    start = f"nothing ({arguments.model.config_name})" if arguments.model.config_name else start
+    start, config_name = arguments.model.model_name_or_path, arguments.model.config_name
+    start = f"`{_hub_id(start) or Path(start).name}`" if start else "the camera-motion checkpoint of `fal-hf`"
+    start = f"nothing (`{Path(config_name).name}`)" if config_name else start
     training = arguments.training
     batch = training.train_batch_size * training.world_size * training.gradient_accumulation_steps
     return (

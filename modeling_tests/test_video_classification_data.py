@@ -160,7 +160,10 @@ def test_labels_are_encoded_in_the_order_of_the_model():
     assert data.find_problem_type([clip, several]) == data.MULTI_LABEL
     assert data.find_problem_type([clip, clip]) == data.SINGLE_LABEL
     with pytest.raises(ValueError, match="w: expected labels of the model, which are x, y, z"):
-        data.check_labels([clip, replace(clip, labels=("w",))], label2id)
+        data.check_labels([clip, replace(clip, labels=("w",))], label2id, data.SINGLE_LABEL)
+    with pytest.raises(ValueError, match=r"a\.mp4: expected one label"):
+        data.check_labels([clip, several], label2id, data.SINGLE_LABEL)
+    data.check_labels([clip, several], label2id, data.MULTI_LABEL)
 
 
 def test_balanced_weights_draw_rare_labels_as_often():

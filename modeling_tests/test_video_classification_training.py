@@ -362,6 +362,10 @@ def test_going_on_from_the_last_checkpoint(train):
     assert sorted(path.name for path in output.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-3"]
     train("accelerate", "run", *options, "--max_steps", "4", "--resume_from_checkpoint", "last")
     assert len(losses(output)) == 4 and (output / "checkpoint-4").is_dir()
+    assert json.loads((output / "labels.json").read_text()) == list(CLASSES)
+    (output / "labels.json").write_text(json.dumps(CLASSES[::-1]))
+    with pytest.raises(ValueError, match="expected its labels, dark, bright; the clips have bright, dark"):
+        train("accelerate", "run", *options, "--max_steps", "5", "--resume_from_checkpoint", "last")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
