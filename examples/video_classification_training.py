@@ -58,6 +58,7 @@ LORA_TARGETS = ("qkv", "o_proj")
 MANIFEST_NAME = "clips.jsonl"
 UNREADABLE_NAME = "unreadable.jsonl"
 LABELS_NAME = "labels.json"
+START_FOLDER = "start"
 # The trained model with its processors and card, in the output folder.
 RESULT_FOLDER = "model"
 
@@ -233,29 +234,36 @@ def _label_fields(labels: Sequence[str]) -> dict[str, dict]:
 
 def find_source(arguments: ModelArguments, output_dir: Path) -> str | Path:
     """
-    The weights to start from, or the configuration of a model from nothing. Weights of an image ViT are converted
-    first, into the output folder.
+    The weights to start from, or the configuration of a model from nothing. Weights of another layout (an image ViT,
+    say) or of another size are converted first, into the output folder.
     """
     if arguments.config_name:
         return arguments.config_name
     source = arguments.model_name_or_path or DEFAULT_CHECKPOINT
-    config, _ = PreTrainedConfig.get_config_dict(source, revision=arguments.model_revision)
-    if config.get("model_type", "fal") in ("fal", "timesformer"):
+    if is_read_as_it_is(source, arguments):
         return source
-    converted = output_dir / "start"
-    if PartialState().is_main_process and not converted.exists():
-        # A time table of zeros would hide the order of frames at first, and training can stay there.
+    converted = output_dir / START_FOLDER
+    if PartialState().is_main_process:
         convert(
             source,
             converted,
             revision=arguments.model_revision,
             num_frames=arguments.num_frames,
             image_size=arguments.image_size,
+            # A time table of zeros would hide the order of frames at first, and training can stay there.
             time_table="normal",
-            new_head=True,
+            overwrite=converted.exists(),
         )
     PartialState().wait_for_everyone()
     return converted
+
+
+def is_read_as_it_is(source: str | Path, arguments: ModelArguments) -> bool:
+    """Whether `from_pretrained` reads the weights, and their tables have the size that is asked for."""
+    if arguments.num_frames or arguments.image_size or Path(source).is_file():
+        return False
+    config, _ = PreTrainedConfig.get_config_dict(source, revision=arguments.model_revision)
+    return config.get("model_type") in ("fal", "timesformer")
 
 
 def choose_trained_parameters(model: nn.Module, arguments: ModelArguments) -> nn.Module:

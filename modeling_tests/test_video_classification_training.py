@@ -264,6 +264,19 @@ def test_an_image_vit_is_converted_first(tmp_path):
     assert torch.equal(model.fal.layers[0].mlp.fc1.weight, projections[0])
 
 
+def test_weights_get_the_size_that_is_asked_for_before_training(tiny_checkpoint, tmp_path):
+    arguments = ModelArguments(model_name_or_path=str(tiny_checkpoint), num_frames=6, image_size=24)
+    for _ in range(2):  # an earlier start is replaced
+        source = find_source(arguments, tmp_path)
+    model = build_model(arguments, source, labels=list("abcde"), problem_type=SINGLE_LABEL)
+    processor = build_processor(arguments, source, model.config)
+    assert model.config.grid_size == (6, 6, 6) and model.fal.embeddings.time_embeddings.shape[1] == 6
+    assert (processor.num_frames, processor.crop_size.height) == (6, 24)
+    start = FALVideoClassifierForVideoClassification.from_pretrained(tiny_checkpoint)
+    assert torch.equal(model.classifier.weight, start.classifier.weight)
+    assert find_source(ModelArguments(model_name_or_path=str(tiny_checkpoint)), tmp_path) == str(tiny_checkpoint)
+
+
 # ---- scripts ----
 
 
