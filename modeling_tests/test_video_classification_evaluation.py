@@ -159,6 +159,27 @@ def test_the_evaluation_agrees_with_the_labeler_and_writes_its_figures(checkpoin
     assert len((output / "per_class.csv").read_text().splitlines()) == 3
 
 
+def test_several_labels_are_evaluated(tmp_path):
+    names = {0: "bright", 1: "dark", 2: "first"}
+    labels = {"id2label": names, "label2id": {name: index for index, name in names.items()}}
+    model = tiny_model(tiny_config(num_labels=3, problem_type=MULTI_LABEL, **labels))
+    model.save_pretrained(tmp_path / "model")
+    crop = {"height": 16, "width": 16}
+    FALVideoProcessor(num_frames=4, size={"shortest_edge": 16}, crop_size=crop).save_pretrained(tmp_path / "model")
+    clips = write_class_folders(tmp_path / "clips", per_class=2)
+    rows = [
+        {"path": str(path), "labels": [path.parent.name] + ["first"] * (path.stem == "0")}
+        for path in clips.glob("*/*")
+    ]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ["--test_file", str(tmp_path / "test.jsonl"), "--num_clips", "2", "--output_dir", str(tmp_path)]
+    script.main(["--model_name_or_path", str(tmp_path / "model"), *options, "--device", "cpu"])
+    report = json.loads((tmp_path / "evaluation.json").read_text())
+    assert 0 <= report["results"][0]["mean_average_precision"] <= 1
+    assert [row["support"] for row in report["per_class"]] == [2, 2, 2]
+    assert not (tmp_path / "confusion_matrix.csv").exists()
+
+
 def test_labels_that_the_model_does_not_know_are_refused(checkpoint, tmp_path):
     folder = write_class_folders(tmp_path / "clips", per_class=1)
     (folder / "dark").rename(folder / "night")

@@ -402,6 +402,27 @@ def test_the_result_labels_videos_and_has_a_card(train, script, clips):
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
+def test_real_clips_from_the_default_checkpoint(script, media, tmp_path):
+    rows = ["path,label,group"]
+    for index, path in enumerate(sorted((media / "surveillance").glob("*/*01?.mp4"))):
+        rows.append(f"{path},{path.parent.name},film {index // 3}")
+    (tmp_path / "clips.csv").write_text("\n".join(rows))
+    options = [
+        "--train_file",
+        str(tmp_path / "clips.csv"),
+        "--output_dir",
+        str(tmp_path),
+        "--max_steps",
+        "2",
+        "--use_cpu",
+    ]
+    SCRIPTS[script].main([*options, "--train_val_split", "0.3", "--report_to", "none", "--eval_num_clips", "2"])
+    results = json.loads((tmp_path / "all_results.json").read_text())
+    assert 0 <= results["validation_accuracy"] <= 1 and results["validation_unreadable"] == 0
+    assert VideoLabeler.from_pretrained(tmp_path / "model").names == ["fight", "no_fight"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_several_labels(train, script, clips, tmp_path):
     rows = [
         {"path": str(path), "labels": [path.parent.name, "first"] if path.stem < "4" else [path.parent.name]}
