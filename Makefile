@@ -33,9 +33,10 @@ format: $(VENV)/.installed-dev  ## mend style and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-dev  ## measure the model and the decoder beside transformers'
+bench: $(VENV)/.installed-dev  ## measure model, decoder and labelling beside transformers'
 	$(BIN)/python benchmarks/forward.py
 	$(BIN)/python benchmarks/decode.py
+	$(BIN)/python benchmarks/labelling.py
 
 $(SAMPLE): $(VENV)/.installed
 	$(BIN)/python examples/make_sample_video.py $@

@@ -12,9 +12,13 @@ EXTRAS = {
         "scikit-learn>=1.5",
         "opencv-python-headless>=4.10",
     ],
+    "files": ["pyarrow>=15"],
+    "remote": ["fsspec"],
+    "ray": ["ray[data]>=2.40"],
     "export": ["torch>=2.12", "onnx>=1.21", "onnxruntime>=1.20", "onnxscript>=0.7", "openvino>=2026.3"],
 }
-EXTRAS["dev"] = [*EXTRAS["training"], *EXTRAS["export"], "parameterized>=0.9", "pytest>=8", "ruff>=0.13"]
+EXTRAS["dev"] = [*(name for extra in EXTRAS.values() for name in extra), "pandas>=2.2", "parameterized>=0.9"]
+EXTRAS["dev"] += ["pytest>=8", "ruff>=0.13"]
 
 setup(
     name="fal-hf",
