@@ -76,9 +76,9 @@ def test_a_model_that_is_too_slow_drops_frames_and_not_behind(labeler, videos):
 
     labeler.score = slow
     *windows, _ = watch(labeler, videos[:1], window_seconds=0.4, hop_seconds=0.1)
-    # About three batches fit into two seconds, where there were 17 windows.
-    assert 2 <= len(windows) <= 6
-    assert windows[-1].drop_rate > 0.2
+    # At most four batches fit into two seconds, where there were 17 windows.
+    assert 1 <= len(windows) <= 5
+    assert windows[-1].drop_rate > 0
     assert windows[-1].end_seconds > 1.0
 
 
