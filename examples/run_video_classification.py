@@ -21,6 +21,8 @@ from video_classification_recipe import average_weights, build_optimizer, build_
 from video_classification_training import Run, evaluation_figures, parse_arguments, prepare_run, save_result
 
 AVERAGE_NAME = "average.safetensors"
+# What Trainer adds to the figures of an evaluation, and a card does not need.
+TIMINGS = ("runtime", "samples_per_second", "steps_per_second", "epoch")
 
 
 class EpochCallback(TrainerCallback):
@@ -129,7 +131,8 @@ def main(argv: list[str] | None = None) -> None:
         metrics = trainer.evaluate(clips, metric_key_prefix=split)
         trainer.log_metrics(split, metrics)
         trainer.save_metrics(split, metrics)
-        figures[split] = {name.removeprefix(f"{split}_"): value for name, value in metrics.items()}
+        values = {name.removeprefix(f"{split}_"): value for name, value in metrics.items()}
+        figures[split] = {name: value for name, value in values.items() if name not in TIMINGS}
     state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
     if trainer.is_world_process_zero():
         print(run.unreadable)
