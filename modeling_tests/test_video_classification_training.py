@@ -394,6 +394,7 @@ def test_the_result_labels_videos_and_has_a_card(train, script, clips):
     for name in CLASSES:
         assert labeler(clips / name / "0.mp4").labels[0].label == name
     card = (output / "model" / "README.md").read_text()
+    assert "runtime" not in card
     assert (
         "license: mit" in card and "accuracy (test, video level)" in card and "evaluate_video_classification" in card
     )
