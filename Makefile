@@ -33,9 +33,10 @@ format: $(VENV)/.installed-dev  ## mend style and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-dev  ## measure model, decoder and labelling beside transformers'
+bench: $(VENV)/.installed-dev  ## measure model, training, decoder, labelling beside transformers'
 	$(BIN)/python benchmarks/forward.py
 	$(BIN)/python benchmarks/decode.py
+	$(BIN)/python benchmarks/training.py --preset fal-small
 	$(BIN)/python benchmarks/labelling.py
 
 $(SAMPLE): $(VENV)/.installed

@@ -10,6 +10,7 @@ EXTRAS = {
         "datasets>=4.0",
         "evaluate>=0.4.5",
         "scikit-learn>=1.5",
+        "scipy>=1.11",
         "opencv-python-headless>=4.10",
     ],
     "files": ["pyarrow>=15"],
