@@ -122,6 +122,7 @@ def test_a_remainder_of_rounding_is_no_window():
         (lambda: window_starts(9.0, 1.0, hop_seconds=0.0), "hop_seconds"),
         (lambda: window_starts(9.0, 1.0, hop_seconds=2.0), "hop_seconds"),
         (lambda: window_starts(9.0, 1.0, start_seconds=9.0), "start_seconds"),
+        (lambda: window_starts(1e12, 1.0), "hop_seconds"),
         (lambda: uniform_indices(0, 8), "total_frames"),
         (lambda: uniform_indices(None, 8), "total_frames"),
         (lambda: strided_indices(10, 8, stride=0), "stride"),

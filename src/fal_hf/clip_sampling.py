@@ -13,6 +13,9 @@ from numbers import Integral, Real
 
 import numpy as np
 
+# A header may promise any length: more windows than this, weeks of video, are not planned.
+MAX_WINDOWS = 1_000_000
+
 
 def uniform_instants(
     duration_seconds: float, num_frames: int, *, num_clips: int = 1, start_seconds: float = 0.0
@@ -161,6 +164,11 @@ def window_starts(
     latest = max(start_seconds, duration_seconds - window_seconds)
     # A remainder of rounding, or of a container's clock, is no window.
     num_hops = math.ceil((latest - start_seconds) / hop_seconds - 1e-3)
+    if num_hops >= MAX_WINDOWS:
+        raise ValueError(
+            f"hop_seconds: expected at most {MAX_WINDOWS:,} windows in the {duration_seconds:g} seconds that the video "
+            f"promises, got {num_hops + 1:,}; take longer hops"
+        )
     return np.append(start_seconds + hop_seconds * np.arange(num_hops), latest)
 
 
