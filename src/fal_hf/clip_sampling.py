@@ -166,7 +166,7 @@ def window_starts(
     num_hops = math.ceil((latest - start_seconds) / hop_seconds - 1e-3)
     if num_hops >= MAX_WINDOWS:
         raise ValueError(
-            f"hop_seconds: expected at most {MAX_WINDOWS:,} windows in the {duration_seconds:g} seconds that the video "
+            f"hop_seconds: expected at most {MAX_WINDOWS:,} windows in the {duration_seconds:g} seconds the video "
             f"promises, got {num_hops + 1:,}; take longer hops"
         )
     return np.append(start_seconds + hop_seconds * np.arange(num_hops), latest)
