@@ -71,14 +71,14 @@ def test_a_model_that_is_too_slow_drops_frames_and_not_behind(labeler, videos):
     score = labeler.score
 
     def slow(batch):
-        time.sleep(0.6)
+        time.sleep(0.9)
         return score(batch)
 
     labeler.score = slow
     *windows, _ = watch(labeler, videos[:1], window_seconds=0.4, hop_seconds=0.1)
-    # At most four batches fit into two seconds, where there were 17 windows.
-    assert 1 <= len(windows) <= 5
-    assert windows[-1].drop_rate > 0
+    # Of the 20 frames that clips need at least 9 pass during a batch, and a window holds 4 of them.
+    assert 2 <= len(windows) <= 4
+    assert windows[-1].drop_rate > 0.2
     assert windows[-1].end_seconds > 1.0
 
 
