@@ -59,8 +59,8 @@ checkpoint was right for 296 and the baseline for 271."""
 
 LIMITS = """\
 - The test files come from the same renderer as the training clips, only from other photographs; real film is harder.
-  On 300 real clips of fixed surveillance cameras, which have no ground truth of their own, `fal label --json --top-k 1`
-  says `static` for 272.
+  On 300 real clips of fixed surveillance cameras, which have no ground truth of their own,
+  `fal label --top-k 1 --json` says `static` for 272.
 - A camera that travels (dolly, truck, crane) is none of the ten labels; parallax was never seen in training.
 - People or objects that fill most of the frame are taken for the camera's motion.
 - One label describes the whole video. Several movements one after the other give a mixture of scores.
