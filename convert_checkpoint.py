@@ -16,9 +16,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from fal_hf.checkpoint_layouts import PREPROCESSING
-from fal_hf.cli import positive_int
-from fal_hf.configuration_fal import ATTENTION_TYPES
+ATTENTION_TYPES = ("divided_space_time", "space_only", "joint_space_time", "sparse_local_global", "axial")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -80,7 +78,7 @@ def add_pixel_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--bgr", action="store_true", help="the weights expect BGR (the reference's of SSv2 do)")
     group.add_argument(
         "--preprocessing",
-        choices=PREPROCESSING,
+        choices=["timesformer", "imagenet", "vit"],
         help="mean, deviation and resampling: 0.45 and 0.225; ImageNet's (DeiT, DINO); 0.5 and 0.5 (default: the "
         "source's, or its family's)",
     )
@@ -113,6 +111,14 @@ def add_hub_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--private", action="store_true", default=None, help="push to a private repository")
     group.add_argument("--revision", metavar="BRANCH", help="branch to push to (default: main)")
     group.add_argument("--create-pr", action="store_true", help="push as a pull request")
+
+
+def positive_int(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
+    return value
 
 
 def image_size(text: str) -> int | tuple[int, int]:
