@@ -12,6 +12,8 @@ EXTRAS = {
         "scikit-learn>=1.5",
         "scipy>=1.11",
         "opencv-python-headless>=4.10",
+        "peft>=0.20",
+        "tensorboard>=2.18",
     ],
     "files": ["pyarrow>=15"],
     "remote": ["fsspec"],

@@ -10,6 +10,7 @@ done here is refused. Change this script where the Trainer does not do what you 
 
 import json
 import math
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import fields
@@ -21,7 +22,8 @@ from accelerate import Accelerator, skip_first_batches
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.integrations.integration_utils import rewrite_logs
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints, speed_metrics
 from video_classification_clips import IGNORED
 from video_classification_recipe import average_weights, build_optimizer, build_scheduler, count_epoch_steps
 from video_classification_training import (
@@ -93,6 +95,7 @@ class Loop:
         }
         self.step, self.best, self.evaluations_since_best = 0, None, 0
         self.log_history: list[dict] = []
+        self.losses: list[float] = []  # of the steps since the last log
 
     @property
     def model_itself(self) -> torch.nn.Module:
@@ -112,19 +115,25 @@ class Loop:
             generator=torch.Generator(),  # the seeds of workers do not come out of the model's randomness
         )
 
-    def train(self) -> None:
-        """All epochs, from the checkpoint's step on."""
+    def train(self) -> dict[str, float]:
+        """All epochs, from the checkpoint's step on; how long they took and their mean loss, named as Trainer does."""
         if self.run.checkpoint is not None:
             self.load_checkpoint(Path(self.run.checkpoint))
+        start_time, first_step, total_loss = time.time(), self.step, 0.0
         progress = tqdm(total=self.num_steps, initial=self.step, disable=self.is_quiet, desc="training")
         while self.step < self.num_steps:
             epoch, steps_done = divmod(self.step, self.epoch_steps)
             for batches in self.read_epoch(epoch, steps_done):
                 values = self.take_step(batches)
                 progress.update()
+                total_loss += values["loss"]
                 self.after_step(values)
                 if self.step >= self.num_steps:
                     break
+        num_steps = self.step - first_step
+        num_clips = len(self.run.sampler) * num_steps / self.epoch_steps
+        speed = speed_metrics("train", start_time, num_samples=num_clips, num_steps=num_steps)
+        return {**speed, "train_loss": total_loss / max(num_steps, 1)}
 
     @property
     def is_quiet(self) -> bool:
@@ -172,8 +181,10 @@ class Loop:
     def after_step(self, values: dict[str, float]) -> None:
         """Logs, evaluates, saves and stops, whatever is due."""
         training = self.training
+        self.losses.append(values["loss"])
         if self.is_due("steps", training.logging_steps):
-            self.log(values)
+            self.log({**values, "loss": sum(self.losses) / len(self.losses)})
+            self.losses.clear()
         is_better = False
         if self.is_due(training.eval_strategy, training.eval_steps) and "validation" in self.eval_loaders:
             figures = self.evaluate("validation")
@@ -194,7 +205,7 @@ class Loop:
     def log(self, values: dict[str, float]) -> None:
         values = {**values, "epoch": self.step / self.epoch_steps}
         self.log_history.append({**values, "step": self.step})
-        self.accelerator.log(values, step=self.step)
+        self.accelerator.log(rewrite_logs(values), step=self.step)
         if not self.is_quiet:
             tqdm.write(str({name: float(f"{value:.5g}") for name, value in values.items()}))
 
@@ -266,17 +277,24 @@ def main(argv: list[str] | None = None) -> None:
         project_dir=training.output_dir,
         cpu=training.use_cpu,
     )
+    missing = set(training.report_to) - set(map(str, accelerator.log_with))
+    if missing:
+        raise ImportError(f"--report_to: {', '.join(sorted(missing))} is not installed")
     accelerator.init_trackers(training.run_name or Path(training.output_dir).name, training.to_sanitized_dict())
     run = prepare_run(arguments)
     loop = Loop(run, accelerator)
-    loop.train()
+    results = loop.train()
+    loop.log(results)
     weights = loop.final_weights()
     model = loop.model_itself if loop.average is None else loop.average.module
     if not uses_fsdp(training):
         model.load_state_dict(weights)
     figures = {split: loop.evaluate(split) for split in run.evaluation_clips}
+    for split, each in figures.items():
+        named = {f"{split}_{name}": value for name, value in each.items()}
+        loop.log(named)
+        results |= named
     if accelerator.is_main_process:
-        results = {f"{split}_{name}": value for split, each in figures.items() for name, value in each.items()}
         output_dir = Path(training.output_dir)
         (output_dir / "all_results.json").write_text(json.dumps(results, indent=4, sort_keys=True) + "\n")
         (output_dir / "trainer_state.json").write_text(json.dumps({"log_history": loop.log_history}, indent=2) + "\n")

@@ -339,6 +339,7 @@ EVERYTHING = (
     "--cutmix_alpha=1.0 --colour_ops=1 --random_erasing=0.3 --horizontal_flip=0.5 --gradient_checkpointing "
     "--eval_strategy=epoch --eval_num_clips=2 --eval_num_crops=3 --save_strategy=no"
 )
+LORA = "--drop_path_rate=0 --max_steps=4 --lora_rank=2 --ema_decay=0.5 --gradient_checkpointing --save_strategy=no"
 SGD = (
     "--drop_path_rate=0 "
     "--max_steps=5 --optim=sgd --optim_args=momentum=0.9 --lr_drop_epochs 1 --balanced_sampling --freeze_layers=1 "
@@ -346,14 +347,51 @@ SGD = (
 )
 
 
-@pytest.mark.parametrize("options", [EVERYTHING, SGD], ids=["adamw", "sgd"])
+@pytest.mark.parametrize("options", [EVERYTHING, SGD, LORA], ids=["adamw", "sgd", "lora"])
 def test_both_scripts_train_the_same(train, options):
     outputs = [train(script, script, *options.split()) for script in SCRIPTS]
     assert losses(outputs[0]) == pytest.approx(losses(outputs[1]), rel=1e-4)
-    assert len(losses(outputs[0])) == (4 if options is EVERYTHING else 5)
+    assert len(losses(outputs[0])) == (5 if options is SGD else 4)
     assert_same_weights(*outputs, tolerance=1e-5)
     first, second = (json.loads((output / "all_results.json").read_text()) for output in outputs)
-    assert first["validation_loss"] == pytest.approx(second["validation_loss"], rel=1e-4)
+    for name in ("validation_loss", "train_loss"):
+        assert first[name] == pytest.approx(second[name], rel=1e-4)
+    for results in (first, second):
+        num_steps = results["train_steps_per_second"] * results["train_runtime"]
+        assert num_steps == pytest.approx(len(losses(outputs[0])), rel=0.01)
+        num_clips = results["train_samples_per_second"] * results["train_runtime"]
+        assert num_clips == pytest.approx(num_steps * (6 if options is EVERYTHING else 3), rel=0.01)
+
+
+def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Steps and values of every curve in the event files of a folder."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    curves = {}
+    for path in sorted(folder.rglob("*.tfevents.*")):
+        events = accumulator.EventAccumulator(str(path)).Reload()
+        for name in events.Tags()["scalars"]:
+            curves.setdefault(name, []).extend((event.step, event.value) for event in events.Scalars(name))
+    return curves
+
+
+def test_tensorboard_shows_the_same_curves_of_both_scripts(train):
+    options = "--max_steps=4 --logging_steps=2 --eval_strategy=steps --eval_steps=2 --drop_path_rate=0"
+    outputs = [train(script, script, *options.split(), "--report_to", "tensorboard") for script in SCRIPTS]
+    first, second = map(read_curves, outputs)
+    for name in ("train/loss", "train/learning_rate", "train/grad_norm", "eval/loss", "eval/accuracy"):
+        assert [step for step, _ in second[name]] == [2, 4], name
+    for name in second.keys() - {"train/train_runtime"}:
+        if not name.endswith("_per_second"):
+            torch.testing.assert_close(torch.tensor(first[name]), torch.tensor(second[name]), atol=0, rtol=1e-3)
+    assert {"train/train_runtime", "train/train_loss", "train/validation_accuracy"} <= second.keys()
+    shown = json.loads((outputs[1] / "all_results.json").read_text())["validation_loss"]
+    assert second["train/validation_loss"] == [(4, pytest.approx(shown))]
+
+
+def test_a_tracker_that_is_not_installed_is_named(train, monkeypatch):
+    monkeypatch.setattr("accelerate.tracking._available_trackers", [])
+    with pytest.raises(ImportError, match="--report_to: tensorboard is not installed"):
+        train("accelerate", "run", "--report_to", "tensorboard")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
