@@ -51,7 +51,6 @@ DONE = frozenset(
 )
 STATE_NAME = "loop_state.json"
 BEST_NAME = "best.pt"
-MIXED_PRECISION = {(False, False): "no", (True, False): "bf16", (False, True): "fp16"}
 
 
 def refuse_what_is_not_done(training: TrainingArguments) -> None:
@@ -79,10 +78,9 @@ class Loop:
             self.num_steps = math.ceil(training.num_train_epochs * self.epoch_steps)
         if training.gradient_checkpointing:
             run.model.gradient_checkpointing_enable(training.gradient_checkpointing_kwargs or {"use_reentrant": False})
-        self.model = accelerator.prepare(run.model)
-        optimizer = build_optimizer(self.model_itself, training, run.arguments.recipe)
+        optimizer = build_optimizer(run.model, training, run.arguments.recipe)
         loader = self.make_loader(run.training_clips, training.per_device_train_batch_size, sampler=run.sampler)
-        self.optimizer, self.loader = accelerator.prepare(optimizer, loader)
+        self.model, self.optimizer, self.loader = accelerator.prepare(run.model, optimizer, loader)
         # Not prepared: accelerate would step it once for each process.
         self.scheduler = build_scheduler(
             optimizer, training, run.arguments.recipe, num_steps=self.num_steps, epoch_steps=self.epoch_steps
@@ -272,7 +270,7 @@ def main(argv: list[str] | None = None) -> None:
     training = arguments.training
     refuse_what_is_not_done(training)
     accelerator = Accelerator(
-        mixed_precision=MIXED_PRECISION[training.bf16, training.fp16],
+        mixed_precision=training.mixed_precision,
         log_with=training.report_to or None,
         project_dir=training.output_dir,
         cpu=training.use_cpu,

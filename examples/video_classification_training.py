@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 from accelerate import PartialState
+from accelerate.logging import get_logger
 from accelerate.utils import broadcast_object_list, parse_flag_from_env
 from huggingface_hub import EvalResult
 from torch import nn
@@ -51,7 +52,7 @@ from fal_hf.hub import push_folder
 from fal_hf.labeling import DEFAULT_CHECKPOINT
 from fal_hf.model_card import LICENSES, Evaluation, write_model_card
 
-logger = logging.get_logger(__name__)
+logger = get_logger(__name__)
 
 LORA_TARGETS = ("qkv", "o_proj")
 # The clips of a run and their splits, in its output folder; the evaluation reads it.
@@ -158,8 +159,8 @@ def _check_together(arguments: Arguments) -> None:
         raise ValueError("expected --class_weights or --balanced_sampling, got both: each makes up for the imbalance")
     if recipe.early_stopping_patience and not training.load_best_model_at_end:
         raise ValueError("--early_stopping_patience: expected --load_best_model_at_end with it")
-    if recipe.ema_decay and uses_fsdp(training):
-        raise ValueError("--ema_decay: expected it without FSDP, whose weights no process has as a whole")
+    if (recipe.ema_decay or arguments.model.lora_rank) and uses_fsdp(training):
+        raise ValueError("--ema_decay, --lora_rank: expected FSDP without them: no process has the weights as a whole")
 
 
 def uses_fsdp(training: TrainingArguments) -> bool:

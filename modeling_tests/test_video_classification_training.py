@@ -179,6 +179,13 @@ def test_arguments_that_contradict_one_another_are_refused(options, message, tmp
         parse_arguments(["--output_dir", str(tmp_path), "--use_cpu", *options])
 
 
+@pytest.mark.parametrize("options", [["--ema_decay", "0.9"], ["--lora_rank", "2"]])
+def test_what_needs_whole_weights_is_refused_with_fsdp(options, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError, match="expected FSDP without them"):
+        parse_arguments(["--output_dir", str(tmp_path), "--use_cpu", *options])
+
+
 def test_the_loop_refuses_what_it_does_not_do(tmp_path):
     arguments = parse_arguments(["--output_dir", str(tmp_path), "--use_cpu", "--neftune_noise_alpha", "1"])
     with pytest.raises(ValueError, match=r"--neftune_noise_alpha: run_video_classification\.py does that"):
