@@ -1,6 +1,7 @@
 """The `fal` command, run as a user runs it."""
 
 import json
+import platform
 import shutil
 import subprocess
 import sys
@@ -149,3 +150,25 @@ def test_processes_of_a_launcher_share_a_collection(tiny_checkpoint, videos, tmp
     assert (tmp_path / "shared.jsonl").read_bytes() == (tmp_path / "alone.jsonl").read_bytes()
     journals = [(tmp_path / f"shared.jsonl.journal{suffix}").read_text() for suffix in ("", ".1")]
     assert sorted(len(journal.splitlines()) for journal in journals) == [2, 3]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_freed_memory_is_kept_for_the_next_clip():
+    code = """
+from resource import RUSAGE_SELF, getrusage
+import numpy as np
+from fal_hf.cli import keep_freed_memory
+
+def count_new_pages():
+    np.ones(3 * 2**20)
+    before = getrusage(RUSAGE_SELF).ru_minflt
+    np.ones(3 * 2**20)
+    return getrusage(RUSAGE_SELF).ru_minflt - before
+
+usual = count_new_pages()
+keep_freed_memory()
+print(usual, count_new_pages())
+"""
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    usual, kept = map(int, finished.stdout.split())
+    assert kept < usual / 4

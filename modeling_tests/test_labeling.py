@@ -1,6 +1,7 @@
 """VideoLabeler: one video to its labels."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import torch
 from media_files import moving_frames, repeat_video, write_video
 from tiny_fal import tiny_model
 
-from fal_hf import Timeline, VideoError, VideoLabeler, Views, read_frames
+from fal_hf import Timeline, VideoError, VideoLabeler, Views, labeling, read_frames
 from fal_hf.views import PAPER_SCALES
 
 
@@ -42,6 +43,17 @@ def test_labels_come_best_first_and_no_more_than_asked_for(labeler, video):
     labels = labeler(video, top_k=2).labels
     assert len(labels) == 2 and labels[0].score >= labels[1].score
     assert len(labeler(video, top_k=99).labels) == 5
+
+
+def test_a_cpu_takes_no_more_patches_at_once_than_keep_it_busy(tiny_checkpoint, video, monkeypatch):
+    labeler = VideoLabeler.from_pretrained(tiny_checkpoint, num_clips=5)
+    together = labeler(video)
+    sizes = []
+    labeler.model.register_forward_pre_hook(lambda model, args, kwargs: sizes.append(len(args[0])), with_kwargs=True)
+    monkeypatch.setattr(labeling, "CPU_PATCHES", 2 * math.prod(labeler.model.config.grid_size))
+    apart = labeler(video)
+    assert sizes == [2, 2, 1]
+    assert [label.score for label in apart.labels] == pytest.approx([label.score for label in together.labels])
 
 
 def test_the_number_of_clips_can_be_chosen(tiny_checkpoint, video):

@@ -125,14 +125,16 @@ def test_any_frames_of_real_and_odd_files_equal_those_of_decoding_everything(med
         assert_equals_decoding_everything(path, draws=2)
 
 
+@pytest.mark.parametrize("num_threads", [1, 3])
 @pytest.mark.parametrize("name", WRITTEN)
-def test_streamed_frames_of_any_container_equal_those_read_at_once(written, name):
-    path = written(name)
-    instants = np.sort(np.random.default_rng(0).uniform(0, probe(path).duration_seconds, 20))
-    expected = read_frames(path, seconds=instants)
-    images, seconds = zip(*stream_frames(path, seconds=instants), strict=True)
-    assert np.array_equal(np.stack(images), expected.frames)
-    np.testing.assert_allclose(seconds, expected.seconds, rtol=0, atol=1e-9)
+def test_streamed_frames_of_any_container_are_those_on_display(written, name, num_threads):
+    seconds, images = decode_everything(written(name))
+    instants = np.sort(np.random.default_rng(0).uniform(0, seconds[-1], 20))
+    shown = np.searchsorted(seconds, instants + 1e-6, side="right") - 1
+    frames = list(stream_frames(written(name), seconds=instants, num_threads=num_threads))
+    assert len(frames) == len(shown)
+    for number, (image, instant) in zip(shown, frames, strict=True):
+        assert np.array_equal(image, images[number]) and instant == pytest.approx(seconds[number], abs=1e-9)
 
 
 def test_streaming_decodes_no_further_than_is_asked_and_converts_a_frame_once(written):
@@ -222,6 +224,15 @@ def test_a_large_file_is_measured_at_its_end_alone(written, monkeypatch):
         assert probe(written(name)).duration_seconds == pytest.approx(info.duration_seconds, abs=1e-6)
 
 
+def test_a_long_file_is_measured_at_its_end_alone_however_small_it_is(written, monkeypatch):
+    read = []
+    read_packet = video_source.VideoSource.read_packet
+    monkeypatch.setattr(video_source.VideoSource, "read_packet", lambda self: read.append(1) or read_packet(self))
+    info = probe(written("long.mp4"))
+    assert (info.num_frames, info.duration_seconds) == (700, pytest.approx(70.0))
+    assert len(read) < 350
+
+
 def test_the_duration_is_what_the_file_holds_and_not_what_its_header_promises(long_file, folder, monkeypatch):
     cut = cut_bytes(long_file, folder / "promises.mp4", share=0.6)
     measured = probe(cut).duration_seconds
@@ -276,6 +287,64 @@ def test_far_instants_are_reached_by_seeks_and_not_by_decoding_through(written, 
     )
     read_frames(written("long.mp4"), seconds=[30.5, 60.5])
     assert len(decoded) < 60
+
+
+@pytest.fixture
+def sources(monkeypatch) -> list[video_source.VideoSource]:
+    """All sources that the test opens."""
+    opened = []
+    prepare = video_source.VideoSource.__init__
+
+    def noted(self, *arguments, **options):
+        opened.append(self)
+        prepare(self, *arguments, **options)
+
+    monkeypatch.setattr(video_source.VideoSource, "__init__", noted)
+    return opened
+
+
+@pytest.mark.parametrize(
+    ("instants", "num_threads", "num_sources"),
+    [
+        ([5.0, 25.0, 45.0, 65.0], 2, 3),
+        ([5.0, 25.0, 45.0, 65.0], 1, 1),
+        ([5.0, 6.0, 7.0], 4, 1),
+        (np.arange(0.0, 69.0, 4.0), 4, 3),
+    ],
+)
+def test_distant_parts_are_decoded_side_by_side(written, sources, instants, num_threads, num_sources):
+    seconds, images = decode_everything(written("long.mp4"))
+    numbers = (np.asarray(instants) * 10).astype(int)
+    found = read_frames(written("long.mp4"), seconds=instants, num_threads=num_threads)
+    assert_shows(found, numbers, seconds, images)
+    assert len(sources) == num_sources and all(source.container is None for source in sources)
+
+
+def test_parts_that_would_take_much_memory_are_decoded_one_after_the_other(written, sources, monkeypatch):
+    seconds, images = decode_everything(written("long.mp4"))
+    monkeypatch.setattr(video_io, "BLOCK_BYTES", images[0].nbytes)
+    assert_shows(
+        read_frames(written("long.mp4"), seconds=[5.0, 6.0, 45.0], num_threads=4), [50, 60, 450], seconds, images
+    )
+    assert len(sources) == 1
+
+
+def test_a_file_object_is_read_at_one_place_at_a_time(written, sources):
+    seconds, images = decode_everything(written("long.mp4"))
+    with open(written("long.mp4"), "rb") as file:
+        assert_shows(read_frames(file, seconds=[5.0, 25.0, 45.0], num_threads=4), [50, 250, 450], seconds, images)
+    assert len(sources) == 1
+
+
+def test_what_fails_far_ahead_fails_when_it_is_reached_and_leaves_nothing_open(written, sources):
+    frames = stream_frames(written("long.mp4"), seconds=[5.0, 25.0, 45.0, 99.0], num_threads=3)
+    assert [next(frames)[1] for _ in range(3)] == pytest.approx([5.0, 25.0, 45.0])
+    with pytest.raises(VideoError, match=r"ends at 70\.000 s, before the instant 99\.000 s"):
+        next(frames)
+    unfinished = stream_frames(written("long.mp4"), seconds=[5.0, 25.0, 45.0, 65.0], num_threads=3)
+    next(unfinished)
+    unfinished.close()
+    assert len(sources) > 4 and all(source.container is None for source in sources)
 
 
 def test_a_file_that_cannot_seek_is_decoded_through(written, monkeypatch):

@@ -1,14 +1,21 @@
 """The `fal` command."""
 
 import argparse
+import ctypes
 import json
 import os
+import platform
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 
 from .inputs import describe_error
+
+# glibc's numbers for two parameters of its allocator, and what they are set to: the largest block that is kept when
+# it is freed (32 MiB is as far as glibc goes), and how much is.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEPT_BYTES, KEPT_BLOCK_BYTES = 2**29, 2**25
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -276,11 +283,20 @@ def load_model(arguments: argparse.Namespace, **options):
     """A labeler of the model that the command names."""
     from .labeling import DEFAULT_CHECKPOINT, VideoLabeler
 
+    keep_freed_memory()
     model = arguments.model or DEFAULT_CHECKPOINT
     try:
         return VideoLabeler.from_pretrained(model, dtype=arguments.dtype, **options)
     except Exception as error:  # a foreign or damaged checkpoint may fail in any way
         raise UsageError(f"cannot load the model: {describe_error(error)}") from error
+
+
+def keep_freed_memory() -> None:
+    """Has glibc keep freed memory for the next clip: each page that goes back to the system is cleared again later."""
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, KEPT_BLOCK_BYTES)
+        libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def print_labels(labeler, videos: list, arguments: argparse.Namespace, processes: Processes) -> int:
@@ -339,6 +355,7 @@ def run_collection(labeler, videos: list, arguments: argparse.Namespace, process
     """Yields each video and its record as they are done."""
     from .collection import label_collection
     from .decoding import DecodeLimits
+    from .video_source import available_cores
 
     limits = DecodeLimits(timeout_seconds=arguments.timeout, max_memory_bytes=int(arguments.max_memory * 2**30))
     options = {"top_k": arguments.top_k, "limits": limits}
@@ -350,11 +367,6 @@ def run_collection(labeler, videos: list, arguments: argparse.Namespace, process
     if num_workers is None:
         num_workers = min(max(1, available_cores() // processes.count), len(videos)) if arguments.output else 0
     return label_collection(labeler, videos, num_workers=num_workers, **options)
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def advance(progress, num_failed: int) -> None:

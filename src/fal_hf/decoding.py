@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 
 from .inputs import VideoInput, opened_input, reason_of
+from .video_source import available_cores, default_threads
 from .views import ViewReader
 
 Message = tuple[str, Any]
@@ -79,6 +81,8 @@ def _decode_in_processes(
     videos: Iterator[VideoInput], reader: ViewReader, num_workers: int, limits: DecodeLimits
 ) -> Iterator[tuple[VideoInput, str, Any]]:
     workers: list[_Worker] = []
+    reader = copy(reader)
+    reader.num_threads = reader.num_threads or min(default_threads(), max(1, available_cores() // num_workers))
     try:
         while True:
             for worker in workers:

@@ -20,12 +20,15 @@ from .aggregation import (
     window_borders,
 )
 from .modeling_fal import FALVideoClassifierForVideoClassification
+from .onednn import fast_linears
 from .video_io import Video
 from .video_processing_fal import FALVideoProcessor
 from .views import VideoClips, ViewReader, Views, name_of
 
 # Version of what `VideoLabels.to_dict` returns; it rises when a key changes its meaning or goes.
 SCHEMA_VERSION = 1
+# Patches that go through a model at once on a CPU: so many keep its cores busy, more only take memory.
+CPU_PATCHES = 4096
 DEFAULT_CHECKPOINT = Path(__file__).parent / "checkpoints" / "camera_motion"
 
 
@@ -94,8 +97,8 @@ class VideoLabeler:
         views: Which clips, crops and scales are scored, and whether windows tile the video.
         timeline: How the scores of windows become segments; needs `views` with windows.
         hierarchy: Label to its parent, or a JSON file of that; adds the parents' scores, see [`LabelHierarchy`].
-        batch_size: Clips that go through the model at once. They are always of one video: what a video's scores are
-            does not depend on the videos beside it.
+        batch_size: Clips that go through the model at once, fewer of large ones on a CPU. They are always of one
+            video: what a video's scores are does not depend on the videos beside it.
 
     Example:
 
@@ -213,7 +216,11 @@ class VideoLabeler:
 
     def _score_scale(self, pixels: torch.Tensor) -> torch.Tensor:
         pixel_values = pixels.flatten(0, 1).to(self.model.device, self.model.dtype)
-        logits = self.model(pixel_values).logits
+        at_once = len(pixel_values)
+        if pixel_values.device.type == "cpu":
+            at_once = max(1, CPU_PATCHES * self.model.config.patch_size**2 // pixel_values[0, :, 0].numel())
+        with fast_linears(self.model):
+            logits = torch.cat([self.model(part).logits for part in pixel_values.split(at_once)])
         return label_probabilities(logits, self.model.config.problem_type).cpu().unflatten(0, pixels.shape[:2])
 
     def summarise(

@@ -6,7 +6,7 @@ What is unusual here:
   Instants count from the first frame, whatever time the container starts at.
 * Nothing that a header says is believed. Sizes come from a decoded frame, the duration from the packets at the end
   of the file, and the output grows with the frames that really decode.
-* Only what is needed is decoded: see `video_source`.
+* Only what is needed is decoded: see `video_source`. Distant parts of a file are decoded side by side.
 * Whatever is wrong with a video becomes a `VideoError` that names the video and the reason.
 
 Frames keep their stored pixels: no tone mapping of HDR (its matrix and range are applied, its brightness curve stays)
@@ -15,10 +15,14 @@ and no stretching of non-square pixels.
 
 import math
 from bisect import insort
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from queue import Empty, SimpleQueue
 
 import av
 import numpy as np
@@ -31,6 +35,7 @@ from .video_source import (
     Video,
     VideoError,
     VideoSource,
+    default_threads,
     is_url,
     live_scheme,
     opened,
@@ -40,8 +45,13 @@ __all__ = ["Video", "VideoError", "VideoFrames", "VideoInfo", "live_frames", "pr
 
 # An instant this little before a frame's time counts as that frame's: users round instants, frames rarely last less.
 INSTANT_TOLERANCE_SECONDS = 1e-6
-# Files up to this size are read through once to be measured; of larger ones only the end is.
+# Files up to this size and length are read through once to be measured; of others only the end is.
 MEASURED_WHOLE_BYTES = 16 * 2**20
+MEASURED_WHOLE_SECONDS = 60.0
+# Distant parts of a file that are decoded side by side: what one may hold in RGB, and how long it is where instants
+# are so dense that a cut costs decoding from the keyframe before it.
+BLOCK_BYTES = 32 * 2**20
+BLOCK_SECONDS = 40.0
 # Starting threads for each frame costs more than they save; releases without the option start none.
 SCALER_OPTIONS = {"threads": 1} if "threads" in (VideoReformatter.reformat.__doc__ or "") else {}
 
@@ -92,7 +102,7 @@ def probe(video: Video, *, num_threads: int | None = None, max_pixels_per_frame:
 
     Args:
         video: path, http(s) URL, the bytes of a file, or a seekable binary file object.
-        num_threads: decoder threads; None: as many as this process may use, 4 at most.
+        num_threads: threads that decode, at most; None: as many as this process may use, 4 at most.
         max_pixels_per_frame: larger frames are refused before they are decoded.
 
     Raises:
@@ -133,7 +143,7 @@ def read_frames(
         video: path, http(s) URL, the bytes of a file, or a seekable binary file object.
         seconds: instants relative to the first frame, in any order, repeated or not.
         indices: frame numbers from 0, in any order, repeated or not. With neither, all frames are read.
-        num_threads: decoder threads; None: as many as this process may use, 4 at most.
+        num_threads: threads that decode, at most; None: as many as this process may use, 4 at most.
         max_pixels_per_frame: larger frames are refused before they are decoded.
         max_output_bytes: a larger result is refused before it is allocated.
 
@@ -148,7 +158,7 @@ def read_frames(
     seconds, indices = _checked_request(seconds, indices)
     with opened(video, num_threads=num_threads, max_pixels=max_pixels_per_frame) as source:
         if seconds is not None:
-            return _read_instants(source, seconds, max_output_bytes)
+            return _read_instants(source, seconds, max_output_bytes, num_threads)
         if indices is not None:
             return _read_numbers(source, indices, max_output_bytes)
         return _read_counted(source, None, max_output_bytes)
@@ -161,12 +171,12 @@ def stream_frames(
     num_threads: int | None = None,
     max_pixels_per_frame: int = 2**26,
 ) -> Iterator[tuple[np.ndarray, float]]:
-    """Decodes the frames on display at rising instants, one after the other: memory for one frame, however many.
+    """Decodes the frames on display at rising instants, one after the other: memory for a few, however many.
 
     Args:
         video: path, http(s) URL, the bytes of a file, or a seekable binary file object.
         seconds: instants relative to the first frame, none before the one that precedes it.
-        num_threads: decoder threads; None: as many as this process may use, 4 at most.
+        num_threads: threads that decode, at most; None: as many as this process may use, 4 at most.
         max_pixels_per_frame: larger frames are refused before they are decoded.
 
     Yields:
@@ -181,7 +191,7 @@ def stream_frames(
     if (np.diff(seconds) < 0).any():
         raise ValueError("expected instants that never go back; sort them")
     with opened(video, num_threads=num_threads, max_pixels=max_pixels_per_frame) as source:
-        yield from _stream_instants(source, _instants_to_look_up(seconds))
+        yield from _stream_instants(source, _instants_to_look_up(seconds), num_threads)
 
 
 def live_frames(
@@ -205,12 +215,10 @@ def live_frames(
     is_live = live_scheme(source) is not None
     # Each decoder thread would hold back a frame.
     with opened(source, num_threads=1, max_pixels=max_pixels_per_frame, is_live=True) as opened_source:
-        converted = _Converted(opened_source)
         following = 0
         for number, frame in _numbered_frames(opened_source):
-            converted.set_first(frame)
             if number == 0:
-                start = frame.pts
+                start, converted = frame.pts, _Converted(opened_source, frame)
             seconds = number / float(opened_source.counting_rate)
             if frame.pts is not None and start is not None:
                 seconds = float((frame.pts - start) * opened_source.time_base)
@@ -251,55 +259,108 @@ def _numbered_frames(source: VideoSource) -> Iterator[tuple[int, av.VideoFrame]]
 # ---- the three ways to ask ----
 
 
-def _read_instants(source: VideoSource, seconds: np.ndarray, max_bytes: int) -> VideoFrames:
-    seconds = _instants_to_look_up(seconds)
-    if source.has_timestamps:
-        try:
-            return _read_ticks(source, _ticks_at(source, seconds), max_bytes)
-        except MustCount:
-            pass
-    return _read_counted(source, _numbers_at(source, seconds), max_bytes, hold_last=True)
+def _read_instants(source: VideoSource, seconds: np.ndarray, max_bytes: int, num_threads: int | None) -> VideoFrames:
+    rising, rows = np.unique(_instants_to_look_up(seconds), return_inverse=True)
+    positions = np.split(np.argsort(rows, kind="stable"), np.cumsum(np.bincount(rows))[:-1])
+    frames, shown = None, np.empty(len(seconds))
+    for where, (image, instant) in zip(positions, _stream_instants(source, rising, num_threads), strict=True):
+        if frames is None:
+            shape = (len(seconds), *image.shape)
+            _check_size(source, shape, max_bytes)
+            frames = np.empty(shape, np.uint8)
+        frames[where], shown[where] = image, instant
+    return VideoFrames(frames=frames, seconds=shown, indices=None)
 
 
 def _instants_to_look_up(seconds: np.ndarray) -> np.ndarray:
     return np.maximum(seconds + INSTANT_TOLERANCE_SECONDS, 0.0)
 
 
-def _ticks_at(source: VideoSource, seconds: np.ndarray) -> list[int]:
-    per_second = float(1 / source.time_base)
-    return [math.floor(instant * per_second) for instant in seconds]
-
-
-def _numbers_at(source: VideoSource, seconds: np.ndarray) -> list[int]:
-    return [math.floor(instant * source.counting_rate) for instant in seconds]
-
-
-def _stream_instants(source: VideoSource, seconds: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
-    """As [`_read_instants`], frame by frame; where times prove wrong, the instants that are left are counted."""
-    converted = _Converted(source)
+def _stream_instants(
+    source: VideoSource, seconds: np.ndarray, num_threads: int | None
+) -> Iterator[tuple[np.ndarray, float]]:
+    """Images and times at rising instants; where times prove wrong, the instants that are left are counted."""
     done = 0
     if source.has_timestamps:
         try:
-            playhead = Playhead(source)
-            playhead.first_frame()
-            converted.set_first(playhead.frames[0])
-            for ticks in _ticks_at(source, seconds):
-                frame = playhead.frame_at(playhead.start + ticks)
-                yield converted(frame), float((frame.pts - playhead.start) * source.time_base)
+            for frame in _stream_by_time(source, seconds, num_threads or default_threads()):
+                yield frame
                 done += 1
             return
         except MustCount:
             pass
-    yield from _stream_counted(source, _numbers_at(source, seconds)[done:], converted)
+    numbers = [math.floor(instant * source.counting_rate) for instant in seconds[done:]]
+    yield from _stream_counted(source, numbers)
 
 
-def _stream_counted(
-    source: VideoSource, numbers: list[int], converted: "_Converted"
+def _stream_by_time(source: VideoSource, seconds: np.ndarray, num_threads: int) -> Iterator[tuple[np.ndarray, float]]:
+    reader = _InstantReader(source)
+    blocks = _cut_into_blocks(seconds)
+    block_bytes = max(map(len, blocks)) * 3 * math.prod(reader.converted.shape)
+    num_readers = min(len(blocks), num_threads)
+    if num_readers < 2 or block_bytes > BLOCK_BYTES or not source.can_be_reopened:
+        yield from reader.read(seconds)
+    else:
+        yield from _stream_side_by_side(source, blocks, num_readers)
+
+
+def _cut_into_blocks(seconds: np.ndarray) -> list[np.ndarray]:
+    """Rising instants in parts between which there is a seek anyway, or which last so long that one costs little."""
+    cuts, first = [], 0
+    for position in range(1, len(seconds)):
+        is_far = seconds[position] - seconds[position - 1] > SEEK_DISTANCE_SECONDS
+        if is_far or seconds[position] - seconds[first] >= BLOCK_SECONDS:
+            cuts.append(first := position)
+    return np.split(seconds, cuts)
+
+
+def _stream_side_by_side(
+    source: VideoSource, blocks: list[np.ndarray], num_readers: int
 ) -> Iterator[tuple[np.ndarray, float]]:
+    """The frames of all blocks in order; several decoders of one thread each are that many blocks ahead."""
+    idle: SimpleQueue[_InstantReader] = SimpleQueue()
+    blocks, pending = deque(blocks), deque()
+    with ExitStack() as stack:
+
+        def read(block: np.ndarray) -> list[tuple[np.ndarray, float]]:
+            try:
+                reader = idle.get_nowait()
+            except Empty:
+                reader = _InstantReader(stack.enter_context(closing(source.reopened(num_threads=1))))
+            frames = list(reader.read(block))
+            idle.put(reader)
+            return frames
+
+        pool = ThreadPoolExecutor(num_readers)
+        try:
+            while blocks or pending:
+                while blocks and len(pending) < num_readers:
+                    pending.append(pool.submit(read, blocks.popleft()))
+                yield from pending.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class _InstantReader:
+    """The frames on display at rising instants, from one source."""
+
+    def __init__(self, source: VideoSource):
+        self.source = source
+        self.playhead = Playhead(source)
+        self.converted = _Converted(source, self.playhead.first_frame())
+
+    def read(self, seconds: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
+        ticks_per_second, start = float(1 / self.source.time_base), self.playhead.start
+        for instant in seconds:
+            frame = self.playhead.frame_at(start + math.floor(instant * ticks_per_second))
+            yield self.converted(frame), float((frame.pts - start) * self.source.time_base)
+
+
+def _stream_counted(source: VideoSource, numbers: list[int]) -> Iterator[tuple[np.ndarray, float]]:
     """Frames by rising number, everything before them decoded; one past the end gives the last frame."""
     frames = _numbered_frames(source)
     number, frame = next(frames)
-    converted.set_first(frame)
+    converted = _Converted(source, frame)
     for wanted in numbers:
         while number < wanted:
             following = next(frames, None)
@@ -314,13 +375,11 @@ def _stream_counted(
 class _Converted:
     """Frames as upright RGB of the first frame's size; a frame that comes again at once is not converted again."""
 
-    def __init__(self, source: VideoSource):
+    def __init__(self, source: VideoSource, first):
         self.source = source
         self.reformatter = VideoReformatter()
-        self.frame = self.image = self.shape = None
-
-    def set_first(self, frame) -> None:
-        self.shape = self.shape or _upright_shape(frame)
+        self.shape = _upright_shape(first)
+        self.frame = self.image = None
 
     def __call__(self, frame) -> np.ndarray:
         if frame is not self.frame:
@@ -334,24 +393,22 @@ def _read_numbers(source: VideoSource, indices: np.ndarray, max_bytes: int) -> V
     if source.has_timestamps:
         try:
             times = _packet_times(source, int(indices.max()) + 1)
-            ticks = [times[index] - times[0] for index in indices]
-            found = _read_ticks(source, ticks, max_bytes, exact=True)
-            return VideoFrames(frames=found.frames, seconds=found.seconds, indices=indices)
+            return _read_ticks(source, indices, [times[index] - times[0] for index in indices], max_bytes)
         except MustCount:
             pass
     return _read_counted(source, indices.tolist(), max_bytes)
 
 
-def _read_ticks(source: VideoSource, ticks: list[int], max_bytes: int, *, exact: bool = False) -> VideoFrames:
-    """Frames on display at some ticks after the first frame; exact: they must begin at these ticks."""
+def _read_ticks(source: VideoSource, indices: np.ndarray, ticks: list[int], max_bytes: int) -> VideoFrames:
+    """The frames of some numbers, which begin these ticks after the first frame."""
     playhead = Playhead(source)
     output = _Output(source, playhead.first_frame(), max_bytes, count=len(ticks), room=len(ticks))
     for tick, positions in _positions_of(ticks).items():
         frame = playhead.frame_at(playhead.start + tick)
-        if exact and frame.pts != playhead.start + tick:
+        if frame.pts != playhead.start + tick:
             raise MustCount
         output.put(positions, frame)
-    return VideoFrames(frames=output.frames, seconds=output.seconds(), indices=None)
+    return VideoFrames(frames=output.frames, seconds=output.seconds(), indices=indices)
 
 
 def _packet_times(source: VideoSource, count: int) -> list[int]:
@@ -373,10 +430,8 @@ def _packet_times(source: VideoSource, count: int) -> list[int]:
     return times
 
 
-def _read_counted(
-    source: VideoSource, numbers: list[int] | None, max_bytes: int, *, hold_last: bool = False
-) -> VideoFrames:
-    """Frames by number, or all, everything before them decoded; hold_last: one past the end gives the last frame."""
+def _read_counted(source: VideoSource, numbers: list[int] | None, max_bytes: int) -> VideoFrames:
+    """Frames by number, or all, everything before them decoded."""
     wanted = None if numbers is None else _positions_of(numbers)
     count, output = None if numbers is None else len(numbers), None
     room = count or _room_for_all(source)
@@ -387,8 +442,6 @@ def _read_counted(
         output.put(positions, frame, number=number)
         if wanted is not None and not wanted:
             break
-    if wanted and hold_last:
-        output.put(wanted.pop(number + 1, []), frame, number=number)
     if wanted:
         raise source.error(f"has {number + 1} frames, number {max(wanted)} (from 0) was asked for")
     return output.with_numbers()
@@ -410,6 +463,13 @@ def _positions_of(values: list[int]) -> dict[int, list[int]]:
     return positions
 
 
+def _check_size(source: VideoSource, shape: tuple[int, int, int, int], max_bytes: int) -> None:
+    size = math.prod(shape)
+    if size > max_bytes:
+        what = f"{shape[0]} frames of {shape[2]} x {shape[1]} take {size} bytes"
+        raise source.error(f"{what}, over max_output_bytes = {max_bytes}: ask for fewer frames")
+
+
 class _Output:
     """The result as it grows: converts a frame once and puts it wherever it was asked for."""
 
@@ -418,19 +478,13 @@ class _Output:
         self.max_bytes = max_bytes
         self.shape = (*_upright_shape(first), 3)
         self.grows = count is None
-        self._check_size(room)
+        _check_size(source, (room, *self.shape), max_bytes)
         self.frames = np.empty((room, *self.shape), np.uint8)
         self.reformatter = VideoReformatter()
         self.ticks: list[int | None] = [None] * (count or 0)
         self.numbers: list[int] = [0] * (count or 0)
         self.first_ticks = self.last_ticks = first.pts
         self.in_order = source.has_timestamps
-
-    def _check_size(self, count: int) -> None:
-        size = count * math.prod(self.shape)
-        if size > self.max_bytes:
-            what = f"{count} frames of {self.shape[1]} x {self.shape[0]} take {size} bytes"
-            raise self.source.error(f"{what}, over max_output_bytes = {self.max_bytes}: ask for fewer frames")
 
     def see(self, frame) -> None:
         """Notes a decoded frame, asked for or not: whether frames come in the order of their times."""
@@ -450,7 +504,7 @@ class _Output:
             self.numbers[position] = number
 
     def _make_room(self, count: int) -> None:
-        self._check_size(count)
+        _check_size(self.source, (count, *self.shape), self.max_bytes)
         if count > len(self.frames):
             # In place: a list that is stacked at the end would need all the memory twice.
             self.frames.resize((count + count // 2, *self.shape), refcheck=False)
@@ -510,13 +564,16 @@ def _upright_rgb(frame, shape: tuple[int, int], reformatter: VideoReformatter) -
 
 
 def _measure(source: VideoSource, first) -> tuple[float, int | None]:
-    """Seconds and frame count from the packets: all of a small file's, those at the end of a large one's."""
+    """Seconds and frame count from the packets: all of a short file's, those at the end of a long one's."""
     stream, expected = source.stream, _header_ticks(source)
-    if source.has_timestamps and first.pts is not None and expected and source.container.size > MEASURED_WHOLE_BYTES:
+    is_large = source.container.size > MEASURED_WHOLE_BYTES
+    is_long = expected and (is_large or expected * source.time_base > MEASURED_WHOLE_SECONDS)
+    if is_long and source.has_timestamps and first.pts is not None:
         end = _end_near(source, first.pts, first.pts + expected)
         if end is not None:
             differs = abs(end - first.pts - expected) * source.time_base * source.counting_rate >= 1
-            return float((end - first.pts) * source.time_base), None if differs else stream.frames or None
+            if is_large or not differs:
+                return float((end - first.pts) * source.time_base), None if differs else stream.frames or None
     source.rewind()
     count, end = _read_to_end(source)
     if not source.has_timestamps or first.pts is None or end is None:

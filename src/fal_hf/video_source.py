@@ -29,6 +29,8 @@ READ_AHEAD_PACKETS = 1024
 READ_AHEAD_BYTES = 32 * 2**20
 NETWORK_TIMEOUT_SECONDS = 30.0
 RESYNC_ATTEMPTS = 10_000
+# Up to this size handing frames from thread to thread costs more than it saves.
+SINGLE_THREAD_PIXELS = 2**19
 # Live sources: which protocols a URL of each scheme may use, and FFmpeg's name of a system's cameras.
 LIVE_PROTOCOLS = {
     "rtsp": "rtsp,rtp,rtcp,udp,tcp,tls",
@@ -67,7 +69,7 @@ def opened(
     source = None
     try:
         kind = LiveSource if is_live else VideoSource
-        source = kind(video, name=name, num_threads=num_threads or _default_threads(), max_pixels=max_pixels)
+        source = kind(video, name=name, num_threads=num_threads, max_pixels=max_pixels)
         yield source
     except VideoError:
         raise
@@ -78,10 +80,14 @@ def opened(
             source.close()
 
 
-def _default_threads() -> int:
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_threads() -> int:
     """Each decoder thread delays the first frame by one and holds one more: a few suffice."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(4, available)
+    return min(4, available_cores())
 
 
 def _name_of(video: Video) -> str:
@@ -107,7 +113,7 @@ def is_url(video: Video) -> bool:
 class VideoSource:
     """One open container and its best video stream: reads packets, decodes them, seeks."""
 
-    def __init__(self, video: Video, *, name: str, num_threads: int, max_pixels: int):
+    def __init__(self, video: Video, *, name: str, num_threads: int | None, max_pixels: int):
         self.video = video
         self.name = name
         self.num_threads = num_threads
@@ -123,6 +129,17 @@ class VideoSource:
         return self.error(f"holds no frame that can be decoded{why}")
 
     @property
+    def can_be_reopened(self) -> bool:
+        """Whether the video can be read at several places at a time, at no one else's cost."""
+        if isinstance(self.video, (bytes, bytearray, memoryview)):
+            return True
+        return isinstance(self.video, (str, os.PathLike)) and Path(self.video).is_file()
+
+    def reopened(self, *, num_threads: int) -> "VideoSource":
+        """The same video, opened once more; to be closed by the caller."""
+        return VideoSource(self.video, name=self.name, num_threads=num_threads, max_pixels=self.max_pixels)
+
+    @property
     def counting_rate(self) -> Fraction:
         """Frames per second for videos without times; 25 is what FFmpeg takes where nothing is known."""
         return self.frame_rate or Fraction(25)
@@ -135,7 +152,8 @@ class VideoSource:
         self.check_pixels(context.width, context.height)
         context.options = {"max_pixels": str(self.max_pixels)}
         context.thread_type = "AUTO"
-        context.thread_count = self.num_threads
+        is_small = context.width * context.height <= SINGLE_THREAD_PIXELS
+        context.thread_count = self.num_threads or (1 if is_small else default_threads())
         self.time_base: Fraction = self.stream.time_base
         self.frame_rate: Fraction | None = self.stream.average_rate or self.stream.guessed_rate or None
         # AVI stores no presentation times, and the ones made up for reordered frames are not in order.
