@@ -148,10 +148,10 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_output(tiny_che
         run = command(tiny_checkpoint, folder, output, "--workers", str(workers))
         process = _context().Process(target=main, args=(run,))
         process.start()
-        enough = len(before) + moments.randrange(1, 2000)
+        enough = len(before) + moments.randrange(1, 1200)
         while process.is_alive() and not (journal.exists() and journal.stat().st_size >= enough):
             time.sleep(0.001)
-        time.sleep(moments.uniform(0, 0.05))
+        time.sleep(moments.uniform(0, 0.02))
         if not process.is_alive():
             break
         process.kill()
