@@ -159,6 +159,8 @@ def _check_together(arguments: Arguments) -> None:
         raise ValueError("expected --class_weights or --balanced_sampling, got both: each makes up for the imbalance")
     if recipe.early_stopping_patience and not training.load_best_model_at_end:
         raise ValueError("--early_stopping_patience: expected --load_best_model_at_end with it")
+    if training.mixed_precision == "fp16" and training.device.type == "cpu":
+        raise ValueError("--fp16: expected a GPU; the CPU would train in float32 instead, and can do --bf16")
     if (recipe.ema_decay or arguments.model.lora_rank) and uses_fsdp(training):
         raise ValueError("--ema_decay, --lora_rank: expected FSDP without them: no process has the weights as a whole")
 

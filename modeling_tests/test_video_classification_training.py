@@ -172,6 +172,7 @@ def test_every_recipe_is_understood(path, tmp_path):
         (["--lr_drop_epochs", "2", "--warmup_steps", "3"], "got both"),
         (["--license", "mine"], "--license"),
         (["--eval_num_crops", "2"], "expected 1 or 3"),
+        (["--fp16"], "--fp16: expected a GPU"),
     ],
 )
 def test_arguments_that_contradict_one_another_are_refused(options, message, tmp_path):
@@ -496,9 +497,10 @@ def test_unreadable_clips_are_counted_and_too_many_stop_the_run(train, tmp_path,
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_bfloat16_and_workers(train, script):
-    output = train(script, script, "--max_steps", "2", "--bf16", "--dataloader_num_workers", "2")
-    assert all(map(math.isfinite, losses(output)))
-    assert all(weight.dtype == torch.float32 for weight in final_weights(output).values())
+    options = ["--max_steps", "2", "--dataloader_num_workers", "2"]
+    whole, half = train(script, "float32", *options), train(script, "bfloat16", *options, "--bf16")
+    assert losses(half) == pytest.approx(losses(whole), rel=0.01) and losses(half) != losses(whole)
+    assert all(weight.dtype == torch.float32 for weight in final_weights(half).values())
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
