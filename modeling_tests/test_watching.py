@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from media_files import moving_frames, write_video
 from test_labeling import model_scores
@@ -135,11 +136,43 @@ def test_a_local_stream_is_labelled_as_it_comes(tiny_checkpoint, live_url, capsy
     assert end == {"source": live_url, "error": None, "schema_version": 1}
 
 
+def test_a_stream_shorter_than_a_window_is_labelled_by_what_it_has(labeler, videos):
+    window, end = watch(labeler, videos[:1], window_seconds=10.0, top_k=5)
+    assert end == EndOfStream(videos[0], None)
+    assert (window.start_seconds, window.end_seconds) == (0.0, 0.0)  # a frame each 2.5 s, of 2 s
+    expected = model_scores(labeler, np.repeat(read_frames(videos[0], seconds=[0.0]).frames, 4, axis=0))
+    scores = {label.label: label.score for label in window.labels}
+    assert [scores[name] for name in "abcde"] == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_a_source_is_opened_again_after_its_end_where_that_is_asked_for(labeler, live_url, tmp_path):
+    missing = str(tmp_path / "missing.ts")
+    ends = {live_url: [], missing: []}
+    windows = []
+    events = watch(labeler, [live_url, missing], window_seconds=0.4, reconnect_seconds=0.3)
+    begun = time.monotonic()
+    for event in events:
+        if isinstance(event, WatchedWindow):
+            windows.append(event)
+            continue
+        ends[event.source].append(event.error)
+        if len(ends[live_url]) == 2:
+            break
+    events.close()
+    assert time.monotonic() - begun > 4.0  # twice the two seconds of the stream
+    assert ends[live_url] == [None, None]
+    assert len(ends[missing]) > 5 and all("no such file" in error for error in ends[missing])
+    starts = [window.start_seconds for window in windows]
+    assert starts != sorted(starts)  # from 0 again
+
+
 def test_wrong_usage_is_one_line(tiny_checkpoint, capsys):
     run = ["watch", "--model", str(tiny_checkpoint)]
     assert main([*run, *["a.ts"] * 9]) == 2
     assert "expected 1 to 8 sources, got 9" in capsys.readouterr().err
     assert main([*run, "a.ts", "--window", "-1"]) == 2
     assert "expected a positive window" in capsys.readouterr().err
+    assert main([*run, "a.ts", "--reconnect", "0"]) == 2
+    assert "expected a positive time until a source is opened again" in capsys.readouterr().err
     assert main([*run, "missing.ts"]) == 1
     assert "no such file" in json.loads(capsys.readouterr().out)["error"]

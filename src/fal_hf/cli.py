@@ -141,7 +141,8 @@ def add_watch_command(commands: argparse._SubParsersAction) -> None:
         help="label cameras and streams as they come",
         description="Label cameras, network streams and files in real time: one JSON object a line and a window, with "
         "its latency and the share of frames that were dropped because the machine is too slow.",
-        epilog="Ends with the last stream, or with Ctrl-C. Exit status: 0, or 1 if a stream failed.",
+        epilog="Ends with the last stream unless --reconnect is given, or with Ctrl-C. Exit status: 0, or 1 if a "
+        "stream failed.",
     )
     parser.add_argument(
         "sources",
@@ -153,6 +154,9 @@ def add_watch_command(commands: argparse._SubParsersAction) -> None:
     add_model_options(parser)
     parser.add_argument("--window", type=float, metavar="SECONDS", help="length (default: a clip's own, else 10)")
     parser.add_argument("--hop", type=float, metavar="SECONDS", help="distance of windows (default: half a window)")
+    parser.add_argument(
+        "--reconnect", type=float, metavar="SECONDS", help="open a source again so long after it ended or failed"
+    )
     parser.set_defaults(run=watch)
 
 
@@ -191,7 +195,12 @@ def watch(arguments: argparse.Namespace) -> int:
     from .watching import watch as watch_streams
 
     labeler = load_model(arguments, device=arguments.device)
-    options = {"window_seconds": arguments.window, "hop_seconds": arguments.hop, "top_k": arguments.top_k}
+    options = {
+        "window_seconds": arguments.window,
+        "hop_seconds": arguments.hop,
+        "reconnect_seconds": arguments.reconnect,
+        "top_k": arguments.top_k,
+    }
     num_failed = 0
     try:
         for event in watch_streams(labeler, arguments.sources, **options):
@@ -334,7 +343,7 @@ def write_label_file(labeler, videos: list, arguments: argparse.Namespace, proce
         raise UsageError(describe_error(error)) from error
     own = videos[processes.index :: processes.count]
     left = [video for video in own if video not in journal or (arguments.retry_failed and journal.has_failed(video))]
-    num_failed = sum(journal.has_failed(video) for video in own if video not in set(left))
+    num_failed = sum(journal.has_failed(video) for video in set(own).difference(left))
     progress = tqdm(total=len(own), initial=len(own) - len(left), unit="video", file=sys.stderr, disable=None)
     with progress:
         for video, record in run_collection(labeler, left, arguments, processes):

@@ -36,26 +36,22 @@ class Journal:
         self.path = Path(path)
         self.made_by = json.loads(json.dumps(made_by))
         self.places: dict[str, tuple[Path, int, tuple[int, int] | None, bool]] = {}
-        own = self._path_of(process)
-        own.parent.mkdir(parents=True, exist_ok=True)
-        self.file = open(own, "ab")  # noqa: SIM115, closed by close()
+        self.own_path = self.path if process == 0 else self.path.with_name(f"{self.path.name}.{process}")
+        self.own_path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = open(self.own_path, "ab")  # noqa: SIM115, closed by close()
         try:
-            _lock(self.file, own)
-            self._read(own, is_own=True)
+            _lock(self.file, self.own_path)
+            self._read(self.own_path, is_own=True)
             self.refresh()
         except BaseException:
             self.file.close()
             raise
 
-    def _path_of(self, process: int) -> Path:
-        return self.path if process == 0 else self.path.with_name(f"{self.path.name}.{process}")
-
     def refresh(self) -> None:
         """Reads what other processes have done."""
-        own = Path(self.file.name)
         others = [self.path, *sorted(self.path.parent.glob(f"{escape(self.path.name)}.[0-9]*"))]
         for path in others:
-            if path != own and path.exists():
+            if path != self.own_path and path.exists():
                 self._read(path, is_own=False)
 
     def __contains__(self, video: VideoInput) -> bool:
@@ -91,7 +87,7 @@ class Journal:
         self.file.write(json.dumps(entry).encode() + b"\n")
         self.file.flush()
         os.fsync(self.file.fileno())
-        self._note(Path(self.file.name), offset, entry)
+        self._note(self.own_path, offset, entry)
 
     def _read(self, path: Path, *, is_own: bool) -> None:
         """Notes the whole lines of a journal; of this process's own one a torn last line is cut off."""

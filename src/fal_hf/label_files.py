@@ -138,7 +138,7 @@ def _write_parquet(path: Path, records: Iterable[Record]) -> list[Path]:
 
 
 def _write_webvtt(path: Path, records: Iterable[Record]) -> list[Path]:
-    written: list[Path] = []
+    written: dict[Path, None] = {}
     used: Counter[str] = Counter()
     for record in records:
         target = _path_for(path, record["video"], used)
@@ -146,8 +146,8 @@ def _write_webvtt(path: Path, records: Iterable[Record]) -> list[Path]:
             raise ValueError(f"{path}: expected {NAME} in the path where there are several videos, one file each")
         with whole_file(target) as file:
             file.write("\n".join(_webvtt_blocks(record)))
-        written.append(target)
-    return written
+        written[target] = None
+    return list(written)
 
 
 def _path_for(path: Path, video: str, used: Counter[str]) -> Path:

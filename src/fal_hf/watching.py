@@ -68,10 +68,12 @@ def watch(
     *,
     window_seconds: float | None = None,
     hop_seconds: float | None = None,
+    reconnect_seconds: float | None = None,
     top_k: int = 5,
 ) -> Iterator[WatchedWindow | EndOfStream]:
     """
-    Labels streams as they come, until all of them have ended.
+    Labels streams as they come, until all of them have ended. A stream that is shorter than a window gives one window
+    of what it has.
 
     Args:
         labeler: Labels them, by one clip of one crop a window.
@@ -81,10 +83,12 @@ def watch(
         window_seconds: Length of a window; None: of a clip where the checkpoint names a distance of the frames, else
             10 seconds.
         hop_seconds: Distance of two windows' ends where the machine keeps up; None: half a window.
+        reconnect_seconds: How long after its end or failure a source is opened again, its times from 0 on; None:
+            it is not.
         top_k: How many labels a window has at most.
 
     Yields:
-        Windows as they are labelled, and an end for each stream.
+        Windows as they are labelled, and an end for each stream, each time it ends.
 
     Raises:
         ValueError: too few or too many sources, or lengths that are not positive.
@@ -99,8 +103,14 @@ def watch(
     hop_seconds = window_seconds / 2 if hop_seconds is None else hop_seconds
     if window_seconds <= 0 or hop_seconds <= 0:
         raise ValueError(f"expected a positive window and hop, got {window_seconds} and {hop_seconds} seconds")
+    if reconnect_seconds is not None and reconnect_seconds <= 0:
+        raise ValueError(f"expected a positive time until a source is opened again, got {reconnect_seconds} seconds")
     news = threading.Event()
-    streams = [_Stream(source, labeler, window_seconds, hop_seconds, news) for source in sources]
+
+    def make_stream(source: str, *, delay_seconds: float = 0.0) -> _Stream:
+        return _Stream(source, labeler, window_seconds, hop_seconds, news, delay_seconds)
+
+    streams = [make_stream(source) for source in sources]
     try:
         for stream in streams:
             stream.start()
@@ -111,6 +121,9 @@ def watch(
             yield from _label_newest(labeler, streams, top_k)
             for stream in ended:
                 streams.remove(stream)
+                if reconnect_seconds is not None:
+                    streams.append(make_stream(stream.source, delay_seconds=reconnect_seconds))
+                    streams[-1].start()
                 yield EndOfStream(stream.source, stream.error)
     finally:
         for stream in streams:
@@ -149,7 +162,13 @@ class _Stream(threading.Thread):
     """Reads one source and keeps the frames of its newest window."""
 
     def __init__(
-        self, source: str, labeler: VideoLabeler, window_seconds: float, hop_seconds: float, news: threading.Event
+        self,
+        source: str,
+        labeler: VideoLabeler,
+        window_seconds: float,
+        hop_seconds: float,
+        news: threading.Event,
+        delay_seconds: float,
     ):
         super().__init__(name=f"fal watch {source}", daemon=True)
         self.source = source
@@ -158,6 +177,7 @@ class _Stream(threading.Thread):
         self.interval_seconds = window_seconds / self.num_frames
         self.hop_seconds = hop_seconds
         self.news = news
+        self.delay_seconds = delay_seconds
         self.frames: deque[_Frame] = deque(maxlen=self.num_frames)
         self.lock = threading.Lock()
         self.stopped = threading.Event()
@@ -167,6 +187,8 @@ class _Stream(threading.Thread):
         self.is_read = False
 
     def run(self) -> None:
+        if self.stopped.wait(self.delay_seconds):
+            return
         try:
             self._read()
         except Exception as error:  # whatever one stream does, the others go on
@@ -202,9 +224,11 @@ class _Stream(threading.Thread):
         with self.lock:
             # A frame more or less is no matter: times of frames do not fall on the hops.
             due = self.last_end + self.hop_seconds - self.interval_seconds / 2
-            if len(self.frames) < self.num_frames or self.frames[-1].seconds < due:
+            is_short = self.is_read and self.last_number < 0 and self.reader.processor.short_clip != "error"
+            if len(self.frames) < (1 if is_short else self.num_frames) or self.frames[-1].seconds < due:
                 return None
             window = list(self.frames)
+            window += window[-1:] * (self.num_frames - len(window))
             held = sum(frame.number > self.last_number for frame in window)
             self.num_dropped += window[-1].number - self.last_number - held
             self.last_number, self.last_end = window[-1].number, window[-1].seconds
