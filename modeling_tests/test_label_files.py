@@ -2,6 +2,7 @@
 
 import csv
 import json
+from xml.sax.saxutils import quoteattr
 
 import av
 import pandas
@@ -135,6 +136,31 @@ def test_label_studio_tasks_have_what_its_documentation_asks_for(tmp_path):
         "timelinelabels": ["pan_right"],
     }
     assert tasks[2] == {"data": {"video": "broken.mp4", "error": FAILED["error"]}, "predictions": []}
+
+
+def test_label_studios_own_checks_take_the_tasks(tmp_path):
+    # Not among the development packages: it asks for older versions of some of them.
+    label_interface = pytest.importorskip("label_studio_sdk.label_interface", reason="needs label-studio-sdk")
+    (path,) = write_labels(tmp_path / "tasks.json", RECORDS)
+    tasks = json.loads(path.read_text())
+    names = {name for task in tasks for name in segment_labels(task)}
+    labels = "".join(f"<Label value={quoteattr(name)}/>" for name in names)
+    project = label_interface.LabelInterface(
+        '<View><Video name="video" value="$video"/>'
+        f'<TimelineLabels name="videoLabels" toName="video">{labels}</TimelineLabels></View>'
+    )
+    for task in tasks:
+        assert project.validate_task({"data": task["data"]})
+        for prediction in task["predictions"]:
+            assert project.validate_prediction(prediction, return_errors=True) == []
+    tasks[0]["predictions"][0]["result"][0]["value"]["ranges"][0] = {"start": "first"}
+    assert project.validate_prediction(tasks[0]["predictions"][0], return_errors=True)
+
+
+def segment_labels(task: dict) -> list[str]:
+    """The labels that a task's predictions use."""
+    regions = [region for prediction in task["predictions"] for region in prediction["result"]]
+    return [name for region in regions for name in region["value"]["timelinelabels"]]
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
