@@ -8,6 +8,10 @@ weights, one process.
 * Which share of the time decoding, processing and the model take.
 * Videos a second with decode workers, their start left out.
 * Peak memory of a process that labels windows all over a file, for several lengths.
+* What a large collection costs beside decoder and model: files to find, a journal to write and to go on from, labels
+  to write; without waiting for the disk at each video, which a real run does.
+
+The allocator of the C library is set as `fal label` sets it, for both sides.
 
     python benchmarks/labelling.py --hidden-size 384
 """
@@ -23,6 +27,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -33,8 +38,11 @@ from transformers.utils import logging
 from transformers.video_utils import read_video_pyav
 
 from fal_hf import VideoLabeler
+from fal_hf.cli import keep_freed_memory
 from fal_hf.collection import label_collection
 from fal_hf.inputs import find_videos
+from fal_hf.journal import Journal
+from fal_hf.label_files import FORMATS, write_labels
 
 NUM_FRAMES = 8
 PEAK = """
@@ -181,6 +189,34 @@ def print_memory(checkpoint: Path, videos: dict[str, Path]) -> None:
         print(f"| {name} | {windows} | {peak} |", flush=True)
 
 
+def print_collection(folder: Path, *, count: int) -> None:
+    """Goes through a run over empty files whose labels are made up."""
+    print(f"\n| {count} files | seconds |\n| --- | --- |")
+    for number in range(count):
+        path = folder / str(number // 1000) / f"{number}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    seconds: dict[str, float] = defaultdict(float)
+    with stopwatch(seconds, "find"):
+        videos = find_videos([str(folder)])
+    labels = [{"label": f"label {index}", "score": 1 / (index + 3)} for index in range(5)]
+    record = {"labels": labels, "num_clips": 1, "duration_seconds": 10.0, "frame_rate": 25.0, "schema_version": 1}
+    path = folder / "labels.journal"
+    with stopwatch(seconds, "note each in the journal"), patch("os.fsync"):
+        journal = Journal(path, {})
+        for video in videos:
+            journal.append(video, {"video": video.name, **record})
+    journal.close()
+    with stopwatch(seconds, "go on from the journal"):
+        journal = Journal(path, {})
+        assert all(video in journal for video in videos)
+    for suffix in sorted(FORMATS.keys() - {".vtt"}):  # .vtt is a file a video
+        with stopwatch(seconds, f"write {suffix}"):
+            write_labels(folder / f"labels{suffix}", journal.records(videos))
+    for what, taken in seconds.items():
+        print(f"| {what} | {taken:.1f} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -190,9 +226,11 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="of the short clip (default: 5)")
     parser.add_argument("--long-runs", type=int, default=1, help="of the long file, minutes each (default: 1)")
     parser.add_argument("--workers", type=int, nargs="*", default=[0, 1, 2, 4])
+    parser.add_argument("--inputs", type=int, default=100_000, help="files of a large collection (default: 100000)")
     options = parser.parse_args()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    keep_freed_memory()
     print(f"{describe_machine()}; TimeSformer of 12 layers, hidden size {options.hidden_size}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -202,6 +240,7 @@ def main() -> None:
         print_shares(checkpoint, videos)
         print_workers(checkpoint, videos, folder, counts=options.workers)
         print_memory(write_checkpoint(folder / "small", hidden_size=options.memory_hidden_size), videos)
+        print_collection(folder / "collection", count=options.inputs)
 
 
 if __name__ == "__main__":
