@@ -127,12 +127,12 @@ def _read_files(arguments: DataArguments) -> list[VideoClip]:
 
 def read_class_folders(folder: str | Path) -> list[VideoClip]:
     """
-    The files in the folders of a folder, which are the classes; hidden files are left out.
+    The files in the folders of a folder, which are the classes; hidden files are left out, paths are absolute.
 
     Raises:
         ValueError: there is no such folder, or none in it.
     """
-    folder = Path(folder)
+    folder = Path(folder).absolute()
     classes = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     if not classes:
         raise ValueError(f"{folder}: expected a folder with a folder of clips for each class")

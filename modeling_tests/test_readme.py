@@ -1,5 +1,5 @@
 """
-Every Python snippet of the README runs as it stands, and so does every command of `convert_checkpoint.py`.
+Every Python snippet of the README runs, and so does every command of it that starts with `python` or `fal`.
 
 They run in one folder and in the README's order: what one makes, a later one uses.
 """
@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,30 +18,65 @@ from hub_stand_in import HubStandIn
 from media_files import moving_frames, write_video
 from tiny_fal import tiny_model
 from transformers import TimesformerForVideoClassification
+from video_classification_files import write_class_folders
 
 from fal_hf import FALImageProcessor, FALVideoProcessor
 
 ROOT = Path(__file__).resolve().parents[1]
-FENCED = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PROGRAMS = {"python": [], "fal": ["-m", "fal_hf.cli"]}
+# What is added to commands that take long as they stand, by their beginnings.
+SHORTENED = {
+    "fal label videos/": "--workers 2",
+    "python examples/run_video_classification.py": "--max_steps 2 --use_cpu",
+    "python examples/temporal_order.py": "--train-clips 2 --test-clips 1 --epochs 1 --attention space_only "
+    "--positions space_time",
+    "python benchmarks/forward.py": "--frames 2 --attention divided_space_time --dtypes float32 --modes inference "
+    "--repeats 1",
+    "python benchmarks/decode.py": "--runs 1 --long-seconds 20 --folder runs/decode",
+    "python benchmarks/training.py": "--frames 1 --batch-size 1 --steps 2 --turns 1 --workers 0 --folder runs/speed",
+}
+SLOW = ("python benchmarks/",)
+LEFT_OUT = {
+    "python examples/surveillance_manifest.py": "its clips do not come with the project",
+    "python benchmarks/labelling.py": "it labels ten minutes of video many times, whatever its arguments",
+}
 
 
-def commands() -> list[list[str]]:
-    """The arguments of Python for each snippet and each conversion."""
+def commands() -> list:
+    """The arguments of Python for each snippet and each command, as parameters of a test."""
     found = []
-    for language, text in FENCED:
-        if language == "python":
-            found.append(["-W", "error::DeprecationWarning:fal_hf", "-c", text])
-        lines = text.splitlines() if language == "bash" else []
-        for script, *arguments in (shlex.split(line)[1:] for line in lines if "convert_checkpoint.py" in line):
-            found.append([str(ROOT / script), *arguments])
+    for text, arguments in snippets():
+        marks = [pytest.mark.slow] if text.startswith(SLOW) else []
+        if not text.startswith(tuple(LEFT_OUT)):
+            found.append(pytest.param(arguments, id=re.sub(r"\W+", "-", text[:60]), marks=marks))
     return found
+
+
+def snippets() -> Iterator[tuple[str, list[str]]]:
+    """The text of each snippet and command, with the arguments of Python that run it."""
+    for language, block, in_prose in re.findall(r"```(\w+)\n(.*?)```|`(python [^`]+)`", README, flags=re.DOTALL):
+        if language == "python":
+            yield block, ["-W", "error::DeprecationWarning:fal_hf", "-c", block]
+            continue
+        lines = [in_prose.replace("\n", " "), *block.replace("\\\n", " ").splitlines()]
+        for line in (line.removeprefix("$ ") for line in lines if line):
+            if (program := line.split()[0] if line.split() else "") in PROGRAMS:
+                added = " ".join(options for start, options in SHORTENED.items() if line.startswith(start))
+                yield line, [*PROGRAMS[program], *shlex.split(f"{line} {added}", comments=True)[1:]]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """What the README names: a video, checkpoints to convert, and the published model, tiny, at its Hub id."""
+    """What the README names: videos, checkpoints to convert, and the published model, tiny, at its Hub id."""
     folder = tmp_path_factory.mktemp("readme")
-    write_video(folder / "video.mp4", moving_frames(30))
+    for name in ("convert_checkpoint.py", "examples", "benchmarks"):
+        (folder / name).symlink_to(ROOT / name)
+    for name in ("video.mp4", "runs/sample.mp4", "videos/a.mp4", "more/deep/b.mkv", "c.mp4"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_video(folder / name, moving_frames(30))
+    (folder / "list.csv").write_text("path\nc.mp4\n")
+    write_class_folders(folder / "clips", per_class=8)
     published = folder / "SVECTOR-CORPORATION" / "FAL"
     tiny_model(grid=(8, 14, 14), patch_size=16).save_pretrained(published)
     FALImageProcessor().save_pretrained(published)
@@ -58,14 +94,15 @@ def environment(folder):
         yield {**os.environ, **hub.environment(token="hf_valid", cache=folder / "home")}
 
 
-def test_the_readme_has_snippets():
-    assert len(commands()) >= 9
+@pytest.mark.parametrize("start", [*SHORTENED, *SLOW, *LEFT_OUT])
+def test_the_readme_has_the_commands_that_are_named_here(start):
+    assert any(text.startswith(start) for text, _ in snippets())
 
 
-@pytest.mark.parametrize("command", commands(), ids=lambda command: re.sub(r"\W+", "-", command[-1][:60]))
-def test_snippet_runs(command, folder, environment):
+@pytest.mark.parametrize("arguments", commands())
+def test_snippet_runs(arguments, folder, environment):
     process = subprocess.run(
-        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     assert process.returncode == 0, process.stderr
     assert "deprecated" not in process.stderr.lower()

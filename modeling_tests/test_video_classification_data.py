@@ -25,11 +25,13 @@ def groups_of(clips) -> set[str]:
     return {clip.group for clip in clips}
 
 
-def test_class_folders_give_their_names_as_labels(tmp_path):
+def test_class_folders_give_their_names_as_labels(tmp_path, monkeypatch):
     write_class_folders(tmp_path, per_class=2)
     (tmp_path / "dark" / ".hidden").write_bytes(b"")
     clips = data.read_class_folders(tmp_path)
     assert Counter(clip.labels for clip in clips) == {(name,): 2 for name in CLASSES}
+    monkeypatch.chdir(tmp_path.parent)
+    assert data.read_class_folders(tmp_path.name) == clips
     with pytest.raises(ValueError, match="a folder of clips for each class"):
         data.read_class_folders(tmp_path / "dark")
 
