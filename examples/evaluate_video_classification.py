@@ -199,10 +199,8 @@ def draw_confusion(matrix: np.ndarray, labels: Sequence[str]) -> Image.Image:
 
 def card_entries(arguments: EvaluationArguments, data: DataArguments, figures: dict) -> str:
     """The figures as the metadata of a model card, YAML."""
-    name = (
-        data.dataset_name
-        or Path(next(filter(None, (data.test_file, data.train_file, data.test_dir, data.train_dir)))).stem
-    )
+    sources = (getattr(data, f"{split}_{kind}") for split in (arguments.split, "train") for kind in ("file", "dir"))
+    name = data.dataset_name or Path(next(filter(None, sources))).stem
     metrics = {key: value for key, value in figures.items() if isinstance(value, float) and key != "majority_share"}
     results = [
         EvalResult(

@@ -10,6 +10,7 @@ done here is refused. Change this script where the Trainer does not do what you 
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -62,6 +63,8 @@ def refuse_what_is_not_done(training: TrainingArguments) -> None:
         raise ValueError(f"{', '.join('--' + name for name in ignored)}: run_video_classification.py does that")
     if training.save_strategy == "best":
         raise ValueError("--save_strategy: expected no, steps or epoch; the best weights are kept in any case")
+    if training.lr_scheduler_type == "reduce_lr_on_plateau":
+        raise ValueError("--lr_scheduler_type reduce_lr_on_plateau: run_video_classification.py does that")
     if training.load_best_model_at_end and uses_fsdp(training):
         raise ValueError("--load_best_model_at_end: with FSDP, run_video_classification.py does that")
 
@@ -128,6 +131,7 @@ class Loop:
                 self.after_step(values)
                 if self.step >= self.num_steps:
                     break
+        progress.close()
         num_steps = self.step - first_step
         num_clips = len(self.run.sampler) * num_steps / self.epoch_steps
         speed = speed_metrics("train", start_time, num_samples=num_clips, num_steps=num_steps)
@@ -184,7 +188,7 @@ class Loop:
             self.log({**values, "loss": sum(self.losses) / len(self.losses)})
             self.losses.clear()
         is_better = False
-        if self.is_due(training.eval_strategy, training.eval_steps) and "validation" in self.eval_loaders:
+        if self.is_due(training.eval_strategy, training.eval_steps):
             figures = self.evaluate("validation")
             self.log({f"eval_{name}": value for name, value in figures.items()})
             is_better = self.note_best(figures)
@@ -227,7 +231,10 @@ class Loop:
     def note_best(self, figures: dict[str, float]) -> bool:
         """Whether these figures are the best yet; then the weights are kept where they are to be loaded in the end."""
         training = self.training
-        value = figures[(training.metric_for_best_model or "loss").removeprefix("eval_")]
+        name = (training.metric_for_best_model or "loss").removeprefix("eval_")
+        if name not in figures:
+            raise ValueError(f"--metric_for_best_model: expected one of {', '.join(figures)}, got {name}")
+        value = figures[name]
         sign = 1 if training.greater_is_better else -1
         is_better = self.best is None or sign * value > sign * self.best
         self.evaluations_since_best = 0 if is_better else self.evaluations_since_best + 1
@@ -244,9 +251,9 @@ class Loop:
         )
 
     def final_weights(self) -> dict[str, torch.Tensor]:
-        best = Path(self.training.output_dir) / BEST_NAME
-        if self.training.load_best_model_at_end and best.exists():
+        if self.training.load_best_model_at_end and self.best is not None:
             self.accelerator.wait_for_everyone()
+            best = Path(self.training.output_dir) / BEST_NAME
             return torch.load(best, map_location="cpu", weights_only=True)
         return self.weights()
 
@@ -263,6 +270,9 @@ class Loop:
         self.accelerator.load_state(str(folder))
         for name, value in state.items():
             setattr(self, name, value)
+        best, own = folder.parent / BEST_NAME, Path(self.training.output_dir) / BEST_NAME
+        if self.accelerator.is_main_process and best.exists() and best.resolve() != own.resolve():
+            shutil.copyfile(best, own)
 
 
 def main(argv: list[str] | None = None) -> None:

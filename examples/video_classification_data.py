@@ -105,7 +105,10 @@ def load_clips(arguments: DataArguments, *, seed: int) -> dict[str, list[VideoCl
     Raises:
         ValueError: no source or several are given, there are no clips, or a group is in two splits.
     """
-    clips = _read_dataset(arguments) if arguments.dataset_name else _read_files(arguments)
+    clips = _read_files(arguments)
+    if arguments.dataset_name and clips:
+        raise ValueError("expected --dataset_name, or folders and manifests of clips, got both")
+    clips = _read_dataset(arguments) if arguments.dataset_name else clips
     if not clips:
         raise ValueError("expected clips, found none; check --dataset_name, --train_dir or --train_file")
     shares = {"test": arguments.train_test_split, "validation": arguments.train_val_split}
@@ -158,8 +161,12 @@ def read_manifest(path: str | Path) -> list[VideoClip]:
     readers = {".csv": _read_csv, ".jsonl": _read_json_lines}
     if path.suffix not in readers or not path.is_file():
         raise ValueError(f"{path}: expected a manifest that exists and ends in {' or '.join(readers)}")
+    try:
+        rows = list(readers[path.suffix](path))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: expected a {path.suffix} file in UTF-8: {error}") from error
     clips = []
-    for line, row in readers[path.suffix](path):
+    for line, row in rows:
         try:
             clips.append(_clip_of_row(row, path.parent))
         except (TypeError, ValueError) as error:

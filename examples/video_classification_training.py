@@ -5,9 +5,10 @@ of its own on Accelerate. Both take the same arguments and do the same.
 """
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -109,6 +110,10 @@ class ModelArguments:
             raise ValueError("expected one of --frame_interval_seconds, --frame_stride and --spread_frames")
         if self.problem_type not in (None, SINGLE_LABEL, MULTI_LABEL):
             raise ValueError(f"--problem_type: expected {SINGLE_LABEL} or {MULTI_LABEL}, got {self.problem_type!r}")
+        if self.lora_rank and (self.freeze_backbone or self.freeze_layers):
+            raise ValueError("--lora_rank: expected it without --freeze_backbone and --freeze_layers")
+        if min(self.lora_rank, self.freeze_layers) < 0:
+            raise ValueError("--lora_rank, --freeze_layers: expected at least 0")
         if self.eval_num_crops not in (1, 3):
             raise ValueError(f"--eval_num_crops: expected 1 or 3, got {self.eval_num_crops}")
         if self.eval_num_clips < 1:
@@ -153,8 +158,8 @@ def _check_together(arguments: Arguments) -> None:
     training, recipe = arguments.training, arguments.recipe
     if training.output_dir is None:
         raise ValueError("--output_dir: expected a folder for the results")
-    if recipe.lr_drop_epochs and training.warmup_steps:
-        raise ValueError("expected --lr_drop_epochs or --warmup_steps, got both")
+    if recipe.lr_drop_epochs and (training.warmup_steps or training.lr_scheduler_type != "linear"):
+        raise ValueError("expected --lr_drop_epochs or a schedule (--lr_scheduler_type, --warmup_steps), got both")
     if recipe.class_weights and recipe.balanced_sampling:
         raise ValueError("expected --class_weights or --balanced_sampling, got both: each makes up for the imbalance")
     if recipe.early_stopping_patience and not training.load_best_model_at_end:
@@ -368,6 +373,10 @@ def prepare_run(arguments: Arguments) -> Run:
         output_dir / UNREADABLE_NAME, num_clips=len(clips), max_share=arguments.data.max_unreadable_share
     )
     readable = leave_out_unreadable(splits, unreadable)
+    if training.eval_strategy != "no" and "validation" not in readable:
+        raise ValueError(
+            "--eval_strategy: expected validation clips that can be read, got none; see --train_val_split"
+        )
     common = {"label2id": label2id, "problem_type": problem_type, "unreadable": unreadable}
     training_clips = TrainingClips(
         *readable.pop("train"), processor, augmentation=arguments.augmentation, seed=training.seed, **common
@@ -393,10 +402,13 @@ def prepare_run(arguments: Arguments) -> Run:
 
 
 def find_checkpoint(training: TrainingArguments) -> str | None:
-    """The checkpoint to go on from; --resume_from_checkpoint last takes the latest one of the output folder."""
+    """
+    The checkpoint to go on from; --resume_from_checkpoint last takes the latest one of the output folder, None where
+    it has none.
+    """
     if training.resume_from_checkpoint != "last":
         return training.resume_from_checkpoint
-    return get_last_checkpoint(training.output_dir)
+    return get_last_checkpoint(training.output_dir) if Path(training.output_dir).is_dir() else None
 
 
 def write_label_order(training: TrainingArguments, labels: Sequence[str]) -> None:
@@ -487,9 +499,11 @@ def describe_origin(run: Run) -> str:
     start = f"nothing (`{Path(config_name).name}`)" if config_name else start
     training = arguments.training
     batch = training.train_batch_size * training.world_size * training.gradient_accumulation_steps
+    length = f"{training.max_steps} steps" if training.max_steps > 0 else f"{training.num_train_epochs:g} epochs"
+    length = f"up to {length}" if arguments.recipe.early_stopping_patience else length
     return (
         f"Trained from {start} on {len(run.training_clips)} clips ({run.unreadable}), "
-        f"{training.num_train_epochs:g} epochs in batches of {batch}, learning rate {training.learning_rate:g}, "
+        f"{length} in batches of {batch}, learning rate {training.learning_rate:g}, "
         f"{training.optim.value}."
     )
 
@@ -497,7 +511,7 @@ def describe_origin(run: Run) -> str:
 def describe_evaluation(run: Run, split: str, figures: dict[str, float]) -> Evaluation:
     """The headline figure of a split, how to print it again, and the others."""
     data = run.arguments.data
-    name = data.dataset_name or Path(data.train_dir or data.train_file).stem
+    name = _hub_id(data.dataset_name) or Path(data.dataset_name or data.train_dir or data.train_file).stem
     metric = "mean_average_precision" if run.problem_type == MULTI_LABEL else "accuracy"
     result = EvalResult(
         task_type="video-classification",
@@ -510,8 +524,19 @@ def describe_evaluation(run: Run, split: str, figures: dict[str, float]) -> Eval
     )
     command = (
         f"python examples/evaluate_video_classification.py --model_name_or_path {RESULT_FOLDER} "
-        f"--train_file {MANIFEST_NAME} --split {split} --num_clips {run.arguments.model.eval_num_clips} "
+        f"{_source_of_clips(run)} --split {split} --num_clips {run.arguments.model.eval_num_clips} "
         f"--num_crops {run.arguments.model.eval_num_crops}"
     )
     others = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items() if name != metric)
     return Evaluation(result=result, command=command, details=f"{len(run.evaluation_clips[split])} videos; {others}.")
+
+
+def _source_of_clips(run: Run) -> str:
+    """The arguments that name the clips of a run and their splits to the evaluation."""
+    data = run.arguments.data
+    if not data.dataset_name:
+        return f"--train_file {MANIFEST_NAME}"
+    changed = {one.name: getattr(data, one.name) for one in fields(data) if getattr(data, one.name) != one.default}
+    changed["dataset_name"] = _hub_id(data.dataset_name) or Path(data.dataset_name).name
+    words = [word for name, value in changed.items() for word in (f"--{name}", str(value))]
+    return shlex.join([*words, "--seed", str(run.arguments.training.seed)])

@@ -73,6 +73,13 @@ def test_a_wrong_row_is_named_with_its_line(tmp_path, row, message):
     assert "line 2" in str(caught.value)
 
 
+@pytest.mark.parametrize("content", [b'path,label\na.mp4,"x\n', "path,label\na.mp4,café\n".encode("latin-1")])
+def test_a_broken_manifest_is_named(tmp_path, content):
+    (tmp_path / "clips.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=r"clips\.csv: expected a \.csv file in UTF-8"):
+        data.read_manifest(tmp_path / "clips.csv")
+
+
 def test_a_written_manifest_is_read_back(tmp_path):
     clips = [
         VideoClip(path=str(tmp_path / "a.mp4"), labels=("x",), start_seconds=1.0, end_seconds=2.0, split="train"),
@@ -133,6 +140,8 @@ def test_folders_for_each_split(tmp_path):
         data.load_clips(replace(arguments, train_file="clips.csv"), seed=0)
     with pytest.raises(ValueError, match="found none"):
         data.load_clips(DataArguments(), seed=0)
+    with pytest.raises(ValueError, match="--dataset_name, or folders"):
+        data.load_clips(replace(arguments, dataset_name="clips"), seed=0)
 
 
 @pytest.mark.parametrize("as_bytes", [True, False])

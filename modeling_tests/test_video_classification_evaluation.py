@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from tiny_fal import tiny_config, tiny_model
 from video_classification_files import CLASSES, write_class_folders
@@ -136,10 +137,12 @@ def checkpoint(tmp_path_factory) -> Path:
     return folder
 
 
-def test_the_evaluation_agrees_with_the_labeler_and_writes_its_figures(checkpoint, tmp_path, capsys):
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_the_evaluation_agrees_with_the_labeler_and_writes_its_figures(checkpoint, tmp_path, capsys, split):
     clips = write_class_folders(tmp_path / "clips", per_class=3)
     (clips / "dark" / "text.mp4").write_text("no video")
-    options = ["--test_dir", str(clips), "--num_clips", "3", "1", "--num_crops", "3", "--max_unreadable_share", "0.2"]
+    options = [f"--{split}_dir", str(clips), "--split", split, "--max_unreadable_share", "0.2"]
+    options += ["--num_clips", "3", "1", "--num_crops", "3"]
     output = tmp_path / "figures"
     script.main(["--model_name_or_path", str(checkpoint), *options, "--device", "cpu", "--output_dir", str(output)])
     printed = capsys.readouterr().out
@@ -155,7 +158,8 @@ def test_the_evaluation_agrees_with_the_labeler_and_writes_its_figures(checkpoin
     header, *rows = csv.reader((output / "confusion_matrix.csv").open())
     assert header[1:] == list(CLASSES) and sum(int(cell) for row in rows for cell in row[1:]) == 6
     assert Image.open(output / "confusion_matrix.png").size[0] > 128
-    assert "metrics:" in (output / "model_index.yaml").read_text()
+    entries = yaml.safe_load((output / "model_index.yaml").read_text())["model-index"][0]["results"]
+    assert {(entry["dataset"]["name"], entry["dataset"]["split"]) for entry in entries} == {("clips", split)}
     assert len((output / "per_class.csv").read_text().splitlines()) == 3
 
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +18,7 @@ pytest.importorskip("accelerate")
 pytest.importorskip("evaluate")
 pytest.importorskip("sklearn")
 
+import evaluate_video_classification as evaluation_script
 import run_video_classification as trainer_script
 import run_video_classification_no_trainer as accelerate_script
 import video_classification_training as training_module
@@ -173,6 +176,9 @@ def test_every_recipe_is_understood(path, tmp_path):
         (["--license", "mine"], "--license"),
         (["--eval_num_crops", "2"], "expected 1 or 3"),
         (["--fp16"], "--fp16: expected a GPU"),
+        (["--lora_rank", "2", "--freeze_layers", "1"], "--lora_rank: expected it without"),
+        (["--freeze_layers", "-1"], "expected at least 0"),
+        (["--lr_drop_epochs", "2", "--lr_scheduler_type", "cosine"], "got both"),
     ],
 )
 def test_arguments_that_contradict_one_another_are_refused(options, message, tmp_path):
@@ -190,6 +196,10 @@ def test_what_needs_whole_weights_is_refused_with_fsdp(options, tmp_path, monkey
 def test_the_loop_refuses_what_it_does_not_do(tmp_path):
     arguments = parse_arguments(["--output_dir", str(tmp_path), "--use_cpu", "--neftune_noise_alpha", "1"])
     with pytest.raises(ValueError, match=r"--neftune_noise_alpha: run_video_classification\.py does that"):
+        accelerate_script.refuse_what_is_not_done(arguments.training)
+    options = ["--lr_scheduler_type", "reduce_lr_on_plateau", "--eval_strategy", "epoch"]
+    arguments = parse_arguments(["--output_dir", str(tmp_path), "--use_cpu", *options])
+    with pytest.raises(ValueError, match=r"reduce_lr_on_plateau: run_video_classification\.py does that"):
         accelerate_script.refuse_what_is_not_done(arguments.training)
 
 
@@ -311,7 +321,8 @@ def train(start, clips, tmp_path):
 
     def run(script: str, name: str, *options: str, folder: Path | None = None) -> Path:
         output = tmp_path / name
-        source = [] if "--train_file" in options else ["--train_dir", str(folder or clips)]
+        is_named = {"--train_file", "--dataset_name"} & set(options)
+        source = [] if is_named else ["--train_dir", str(folder or clips)]
         usual = ["--per_device_train_batch_size", "3", "--learning_rate", "1e-3", "--logging_steps", "1"]
         arguments = ["--model_name_or_path", str(start), *source, "--train_val_split", "0.25", *usual]
         common = ["--output_dir", str(output), "--use_cpu", "--report_to", "none", "--disable_tqdm", "true"]
@@ -415,16 +426,43 @@ def test_a_resumed_run_ends_as_an_unbroken_one(train, script, step):
     assert_same_weights(unbroken, resumed)
 
 
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_best_weights_are_kept_by_a_run_that_goes_on_elsewhere(train, script):
+    """The learning rate lets every later evaluation be worse than the first."""
+    options = "--save_strategy=steps --save_steps=1 --eval_strategy=steps --eval_steps=1 --load_best_model_at_end"
+    options = [*options.split(), "--learning_rate", "1", "--max_grad_norm", "0", "--max_steps", "3"]
+    first = train(script, "first", *options)
+    history = json.loads((first / "trainer_state.json").read_text())["log_history"]
+    evaluations = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+    assert min(evaluations) == evaluations[0] < evaluations[-1]
+    second = train(script, "second", *options, "--resume_from_checkpoint", str(first / "checkpoint-2"))
+    assert_same_weights(first, second)
+    for output in (first, second):
+        results = json.loads((output / "all_results.json").read_text())
+        assert results["validation_loss"] == pytest.approx(evaluations[0])
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_evaluations_that_cannot_be_are_refused(train, script):
+    options = ["--max_steps", "1", "--eval_strategy", "epoch"]
+    with pytest.raises(ValueError, match="--eval_strategy: expected validation clips"):
+        train(script, "no clips", *options, "--train_val_split", "0")
+    best = ["--save_strategy", "epoch", "--load_best_model_at_end", "--metric_for_best_model", "beauty"]
+    with pytest.raises((ValueError, KeyError), match="beauty"):
+        train(script, "no metric", *options, *best)
+
+
 def test_going_on_from_the_last_checkpoint(train):
     options = ["--save_strategy", "steps", "--save_steps", "1", "--save_total_limit", "2"]
+    options += ["--resume_from_checkpoint", "last"]
     output = train("accelerate", "run", *options, "--max_steps", "3")
     assert sorted(path.name for path in output.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-3"]
-    train("accelerate", "run", *options, "--max_steps", "4", "--resume_from_checkpoint", "last")
+    train("accelerate", "run", *options, "--max_steps", "4")
     assert len(losses(output)) == 4 and (output / "checkpoint-4").is_dir()
     assert json.loads((output / "labels.json").read_text()) == list(CLASSES)
     (output / "labels.json").write_text(json.dumps(CLASSES[::-1]))
     with pytest.raises(ValueError, match="expected its labels, dark, bright; the clips have bright, dark"):
-        train("accelerate", "run", *options, "--max_steps", "5", "--resume_from_checkpoint", "last")
+        train("accelerate", "run", *options, "--max_steps", "5")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -446,6 +484,22 @@ def test_the_result_labels_videos_and_has_a_card(train, script, clips):
     )
     splits = [json.loads(line)["split"] for line in (output / "clips.jsonl").read_text().splitlines()]
     assert {name: splits.count(name) for name in set(splits)} == {"train": 8, "validation": 4, "test": 4}
+
+
+@pytest.mark.parametrize("as_dataset", [False, True], ids=["folder", "data set"])
+def test_the_command_on_the_card_prints_the_figure_on_the_card(train, clips, monkeypatch, as_dataset):
+    source = ["--dataset_name", str(clips)] if as_dataset else []
+    output = train("trainer", "run", "--max_steps", "2", *source, "--seed", "7")
+    card = (output / "model" / "README.md").read_text()
+    assert "2 steps in batches of 3" in card
+    (command,) = re.findall(r"python examples/evaluate_video_classification\.py .*", card)
+    monkeypatch.chdir(output)
+    (output / clips.name).symlink_to(clips)
+    evaluation_script.main([*shlex.split(command)[2:], "--output_dir", "evaluation", "--device", "cpu"])
+    (figures,) = json.loads(Path("evaluation/evaluation.json").read_text())["results"]
+    results = json.loads((output / "all_results.json").read_text())
+    assert figures["num_videos"] == 4
+    assert figures["accuracy"] == results["validation_accuracy"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
