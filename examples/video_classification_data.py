@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain, combinations
 from pathlib import Path
 
 import torch
@@ -316,18 +317,27 @@ def _hold_out(clips: list[VideoClip], share: float, *, seed: int) -> tuple[list[
     counts = Counter(label for clip in clips for label in clip.labels)
     classes = [min(clip.labels, key=lambda label: (counts[label], label), default="") for clip in clips]
     groups = [clip.group if clip.group is not None else f"\0{clip.path}" for clip in clips]
-    num_folds = max(2, round(1 / share))
-    if len(set(groups)) < num_folds:
+    num_groups, least = len(set(groups)), max(2, round(1 / share))
+    if num_groups < least:
         raise ValueError(
-            f"expected at least {num_folds} groups of clips to hold out a share of {share:.2f}, got "
-            f"{len(set(groups))}; name the validation and test clips yourself, or choose a larger share"
+            f"expected at least {least} groups of clips to hold out a share of {share:.2f}, got {num_groups}; "
+            "name the validation and test clips yourself, or choose a larger share"
         )
+    num_folds, num_held = _count_folds(share, most=min(num_groups, max(least, 10)))
     folds = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class of fewer clips than folds is in some of them only
-        parts = list(folds.split(clips, classes, groups))
-    kept, held = min(parts, key=lambda part: abs(len(part[1]) / len(clips) - share))
-    return [clips[index] for index in kept], [clips[index] for index in held]
+        parts = [part.tolist() for _, part in folds.split(clips, classes, groups)]
+    choices = combinations(parts, num_held)
+    held = set(chain(*min(choices, key=lambda choice: abs(sum(map(len, choice)) / len(clips) - share))))
+    rows = list(enumerate(clips))
+    return [clip for index, clip in rows if index not in held], [clip for index, clip in rows if index in held]
+
+
+def _count_folds(share: float, *, most: int) -> tuple[int, int]:
+    """The fewest folds, up to `most`, and how many of them, that come closest to a share."""
+    choices = [(folds, min(max(1, round(share * folds)), folds - 1)) for folds in range(2, most + 1)]
+    return min(choices, key=lambda choice: round(abs(choice[1] / choice[0] - share), 6))
 
 
 def check_leaks(splits: Mapping[str, Sequence[VideoClip]]) -> None:

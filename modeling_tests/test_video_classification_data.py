@@ -102,6 +102,13 @@ def test_no_group_is_on_both_sides_and_classes_stay_in_proportion(seed):
         assert 0.4 <= sum(clip.labels == ("a",) for clip in part) / len(part) <= 0.6
 
 
+@pytest.mark.parametrize("share", [0.1, 0.15, 0.3, 0.4, 0.6, 0.75, 0.9])
+def test_shares_are_met(share):
+    splits = data.split_clips(make_clips(200), shares={"test": share}, seed=0)
+    assert len(splits["test"]) / 200 == pytest.approx(share, abs=0.02)
+    assert len(splits["train"]) + len(splits["test"]) == 200
+
+
 def test_the_seed_decides_the_split():
     clips = make_clips(60)
     first, same, other = (data.split_clips(clips, shares={"validation": 0.2}, seed=seed) for seed in (1, 1, 2))
