@@ -5,6 +5,7 @@ weights, one process.
 * Videos a second of 10-second clips and of a 10-minute file, 8 frames spread over each; for the long file also 10
   clips of 8 frames, for which the reference decodes its 80 frames at once with `read_video_pyav`. Runs are made in
   turn, and the speed-up is the median over pairs of runs.
+* Seconds of the model alone, with torch's own matrix products and with those of oneDNN, beside the reference's.
 * Which share of the time decoding, processing and the model take.
 * Videos a second with decode workers, their start left out.
 * Peak memory of a process that labels windows all over a file, for several lengths.
@@ -25,7 +26,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
@@ -37,12 +38,13 @@ from transformers import TimesformerConfig, TimesformerForVideoClassification, V
 from transformers.utils import logging
 from transformers.video_utils import read_video_pyav
 
-from fal_hf import VideoLabeler
+from fal_hf import VideoLabeler, onednn
 from fal_hf.cli import keep_freed_memory
 from fal_hf.collection import label_collection
 from fal_hf.inputs import find_videos
 from fal_hf.journal import Journal
 from fal_hf.label_files import FORMATS, write_labels
+from fal_hf.onednn import OneDnnLinears, fast_linears
 
 NUM_FRAMES = 8
 PEAK = """
@@ -136,6 +138,30 @@ def weights_difference(reference, ours) -> float:
     return (reference(pixel_values).logits - ours(pixel_values).logits).abs().max().item()
 
 
+@torch.inference_mode()
+def print_models(checkpoint: Path, *, runs: int) -> None:
+    """Times one clip in the models alone, in turn."""
+    reference = TimesformerForVideoClassification.from_pretrained(checkpoint).eval()
+    ours = VideoLabeler.from_pretrained(checkpoint, device="cpu").model
+    pixel_values = torch.randn(1, NUM_FRAMES, 3, 224, 224)
+    models = {
+        "TimeSformer": (reference, nullcontext()),
+        "FAL": (ours, nullcontext()),
+        "FAL, oneDNN": (ours, OneDnnLinears()),
+    }
+    seconds = defaultdict(list)
+    for _ in range(runs + 1):
+        for name, (model, context) in models.items():
+            began = time.perf_counter()
+            with context:
+                model(pixel_values)
+            seconds[name].append(time.perf_counter() - began)
+    chosen = "oneDNN" if type(fast_linears(ours)) is OneDnnLinears else "torch's own"
+    print(f"\n| model, one clip; labelling takes {chosen} | seconds |\n| --- | --- |")
+    for name, taken in seconds.items():
+        print(f"| {name} | {statistics.median(taken[1:]):.3f} |", flush=True)
+
+
 @contextmanager
 def stopwatch(seconds: dict[str, float], name: str) -> Iterator[None]:
     began = time.perf_counter()
@@ -226,17 +252,21 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="of the short clip (default: 5)")
     parser.add_argument("--long-runs", type=int, default=1, help="of the long file, minutes each (default: 1)")
     parser.add_argument("--workers", type=int, nargs="*", default=[0, 1, 2, 4])
+    parser.add_argument("--no-onednn", action="store_true", help="torch's own matrix products, on any processor")
     parser.add_argument("--inputs", type=int, default=100_000, help="files of a large collection (default: 100000)")
     options = parser.parse_args()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     keep_freed_memory()
+    if options.no_onednn:
+        onednn.prefers_onednn = lambda: False
     print(f"{describe_machine()}; TimeSformer of 12 layers, hidden size {options.hidden_size}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         checkpoint = write_checkpoint(folder / "checkpoint", hidden_size=options.hidden_size)
         videos = write_videos(folder)
         print_speed(checkpoint, videos, runs=options.runs, long_runs=options.long_runs)
+        print_models(checkpoint, runs=options.runs)
         print_shares(checkpoint, videos)
         print_workers(checkpoint, videos, folder, counts=options.workers)
         print_memory(write_checkpoint(folder / "small", hidden_size=options.memory_hidden_size), videos)

@@ -1,7 +1,7 @@
 """Faster matrix products on AMD processors.
 
-torch multiplies float32 matrices with MKL, which leaves half of an AMD processor's vector width unused. oneDNN, which
-comes with torch as well, does not: a Linear takes half the time there, and the result differs by rounding alone.
+torch multiplies float32 matrices with MKL, whose products take twice as long on AMD processors as those of oneDNN,
+which comes with torch as well. The results differ by rounding alone. `benchmarks/labelling.py` prints both times.
 """
 
 import functools
