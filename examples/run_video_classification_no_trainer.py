@@ -28,6 +28,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from video_classification_clips import IGNORED
 from video_classification_recipe import average_weights, build_optimizer, build_scheduler, count_epoch_steps
 from video_classification_training import (
+    CHECKPOINT_STATES,
     Run,
     evaluation_figures,
     parse_arguments,
@@ -50,7 +51,7 @@ DONE = frozenset(
     push_to_hub hub_model_id hub_token hub_private_repo remove_unused_columns
     """.split()  # noqa: SIM905 (a list would have a line for each)
 )
-STATE_NAME = "loop_state.json"
+STATE_NAME = CHECKPOINT_STATES[1]
 BEST_NAME = "best.pt"
 
 

@@ -19,7 +19,7 @@ from accelerate.utils import broadcast_object_list, parse_flag_from_env
 from huggingface_hub import EvalResult
 from torch import nn
 from transformers import HfArgumentParser, PreTrainedConfig, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 from video_classification_clips import (
     IGNORED,
@@ -61,6 +61,8 @@ MANIFEST_NAME = "clips.jsonl"
 UNREADABLE_NAME = "unreadable.jsonl"
 LABELS_NAME = "labels.json"
 START_FOLDER = "start"
+# The files that Trainer and the loop on Accelerate write last: without either, a checkpoint is not whole.
+CHECKPOINT_STATES = ("trainer_state.json", "loop_state.json")
 # The trained model with its processors and card, in the output folder.
 RESULT_FOLDER = "model"
 
@@ -403,12 +405,14 @@ def prepare_run(arguments: Arguments) -> Run:
 
 def find_checkpoint(training: TrainingArguments) -> str | None:
     """
-    The checkpoint to go on from; --resume_from_checkpoint last takes the latest one of the output folder, None where
-    it has none.
+    The checkpoint to go on from; --resume_from_checkpoint last takes the latest whole one of the output folder, None
+    where it has none.
     """
     if training.resume_from_checkpoint != "last":
         return training.resume_from_checkpoint
-    return get_last_checkpoint(training.output_dir) if Path(training.output_dir).is_dir() else None
+    folders = Path(training.output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+    whole = [folder for folder in folders if any((folder / name).exists() for name in CHECKPOINT_STATES)]
+    return str(max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]))) if whole else None
 
 
 def write_label_order(training: TrainingArguments, labels: Sequence[str]) -> None:

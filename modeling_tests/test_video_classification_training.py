@@ -452,6 +452,26 @@ def test_evaluations_that_cannot_be_are_refused(train, script):
         train(script, "no metric", *options, *best)
 
 
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_checkpoint_that_is_not_whole_is_not_the_last_one(train, script, monkeypatch):
+    options = ["--save_strategy", "steps", "--save_steps", "1", "--max_steps", "3"]
+    unbroken = train(script, "unbroken", *options)
+    torch_save = torch.save
+
+    def killed_in_the_second_checkpoint(content, path, *arguments, **keywords):
+        if "checkpoint-2" in str(path):
+            raise KeyboardInterrupt
+        torch_save(content, path, *arguments, **keywords)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(torch, "save", killed_in_the_second_checkpoint)
+        train(script, "killed", *options)
+    output = unbroken.with_name("killed")
+    assert (output / "checkpoint-2" / "model.safetensors").exists()
+    train(script, "killed", *options, "--resume_from_checkpoint", "last")
+    assert_same_weights(unbroken, output)
+
+
 def test_going_on_from_the_last_checkpoint(train):
     options = ["--save_strategy", "steps", "--save_steps", "1", "--save_total_limit", "2"]
     options += ["--resume_from_checkpoint", "last"]
