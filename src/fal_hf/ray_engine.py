@@ -62,13 +62,15 @@ def label_on_ray(
     num_gpus = int(resources.get("GPU", 0))
     num_workers = num_workers or max(1, int(resources["CPU"]) - 1)
     portable = ray.put(_copy_to_cpu(labeler))
+    reader = copy.copy(labeler.reader)
+    reader.num_threads = 1  # the CPU that a decoding actor asks for
     rows = [{"place": place, "video": pickle.dumps(video)} for place, video in known.items()]
     messages = (
         # Blocks from the beginning: to divide them later needs a CPU that the actors may have taken.
         ray.data.from_items(rows, override_num_blocks=math.ceil(len(rows) / VIDEOS_AT_ONCE))
         .map_batches(
             _Decoder,
-            fn_constructor_args=(labeler.reader, limits or DecodeLimits()),
+            fn_constructor_args=(reader, limits or DecodeLimits()),
             compute=ray.data.ActorPoolStrategy(size=num_workers),
             batch_size=VIDEOS_AT_ONCE,
             num_cpus=1,
