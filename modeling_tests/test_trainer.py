@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_fal import random_clip, tiny_config, tiny_model
+from tiny_fal import random_clip, realigned, tiny_config, tiny_model
 from torch.nn import functional as F
 from transformers import Trainer, TrainingArguments
 
@@ -115,4 +115,4 @@ def test_trainer_evaluates_and_saves_what_loads_again(tmp_path):
     assert trainer.predict(dataset).predictions.shape == (4, 5)
     trainer.save_model(tmp_path)
     again = FALVideoClassifierForVideoClassification.from_pretrained(tmp_path).eval()
-    assert torch.equal(again(clips).logits, model(clips).logits)
+    assert torch.equal(realigned(again)(clips).logits, model(clips).logits)
