@@ -1,12 +1,14 @@
 """The `fal` command, run as a user runs it."""
 
 import json
+import os
 import platform
 import shutil
 import subprocess
 import sys
 
 import pytest
+import torch
 from media_files import moving_frames, write_video
 
 from fal_hf.cli import main
@@ -143,8 +145,10 @@ def test_processes_of_a_launcher_share_a_collection(tiny_checkpoint, videos, tmp
     assert main([*run, str(tmp_path / "alone.jsonl")]) == 1
     # What `accelerate launch` starts for several GPUs.
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "fal_hf.cli"]
+    # It would set one thread for each process, and by that the rounding of matrix products on some processors.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     process = subprocess.run(
-        [*launch, *run, str(tmp_path / "shared.jsonl")], capture_output=True, text=True, check=False
+        [*launch, *run, str(tmp_path / "shared.jsonl")], capture_output=True, text=True, check=False, env=environment
     )
     assert "2 videos labelled, 1 failed" in process.stderr, process.stderr
     assert (tmp_path / "shared.jsonl").read_bytes() == (tmp_path / "alone.jsonl").read_bytes()

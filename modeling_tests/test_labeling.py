@@ -2,6 +2,7 @@
 
 import json
 import math
+import pickle
 import shutil
 import subprocess
 import sys
@@ -54,6 +55,20 @@ def test_a_cpu_takes_no_more_patches_at_once_than_keep_it_busy(tiny_checkpoint, 
     apart = labeler(video)
     assert sizes == [2, 2, 1]
     assert [label.score for label in apart.labels] == pytest.approx([label.score for label in together.labels])
+
+
+def test_scores_do_not_depend_on_where_weights_and_clips_lie(labeler, video):
+    (batch,) = next(iter(labeler.reader(video).batches))
+    expected = labeler.score([batch])
+    shifted = np.empty(batch.nbytes + 64, np.uint8)
+    for offset in (4, 16, 36):
+        moved = shifted[offset : offset + batch.nbytes].view(np.float32).reshape(batch.shape)
+        moved[:] = batch
+        assert torch.equal(labeler.score([moved]), expected)
+    again = pickle.loads(pickle.dumps(labeler))
+    assert {weight.data_ptr() % 64 for weight in again.model.parameters()} == {0}
+    assert {weight.data_ptr() % 64 for weight in labeler.model.parameters()} == {0}
+    assert torch.equal(again.score([batch]), expected)
 
 
 def test_the_number_of_clips_can_be_chosen(tiny_checkpoint, video):

@@ -125,6 +125,7 @@ class VideoLabeler:
         if num_clips is not None and views is not None:
             raise ValueError("expected num_clips or views, got both: give views=Views(num_clips=...)")
         self.model = model.eval()
+        align_weights(model)
         self.processor = processor
         self.views = views or Views(num_clips=num_clips)
         if timeline is not None and not self.views.windows:
@@ -134,6 +135,10 @@ class VideoLabeler:
         self.hierarchy = None if hierarchy is None else LabelHierarchy.load(hierarchy, self.names)
         patch_size = model.config.patch_size
         self.reader = ViewReader(processor, self.views, patch_size=patch_size, batch_size=batch_size)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        align_weights(self.model)
 
     @classmethod
     def from_pretrained(
@@ -215,7 +220,7 @@ class VideoLabeler:
         return average_views([self._score_scale(torch.from_numpy(pixels)) for pixels in batch], self.views.scales)
 
     def _score_scale(self, pixels: torch.Tensor) -> torch.Tensor:
-        pixel_values = pixels.flatten(0, 1).to(self.model.device, self.model.dtype)
+        pixel_values = aligned(pixels.flatten(0, 1).to(self.model.device, self.model.dtype))
         at_once = len(pixel_values)
         if pixel_values.device.type == "cpu":
             at_once = max(1, CPU_PATCHES * self.model.config.patch_size**2 // pixel_values[0, :, 0].numel())
@@ -268,6 +273,20 @@ class VideoLabeler:
         segments = [segment for segment in segments if segment.label not in names]
         segments += find_segments(parents, borders, names, self.timeline, exclusive=False)
         return sorted(segments, key=lambda segment: (segment.start_seconds, -segment.end_seconds, segment.label))
+
+
+def align_weights(model: torch.nn.Module) -> None:
+    """Moves weights that need it to multiples of 64 bytes: where those of a file lie depends on the file."""
+    for parameter in model.parameters():
+        parameter.data = aligned(parameter.data)
+
+
+def aligned(tensor: torch.Tensor) -> torch.Tensor:
+    """
+    The tensor, or a copy where it does not begin at a multiple of 64 bytes. On some processors MKL rounds products by
+    where their factors lie, and the scores of a video are to be the same in every process.
+    """
+    return tensor if tensor.data_ptr() % 64 == 0 else tensor.clone()
 
 
 def best_labels(names: Sequence[str], scores: torch.Tensor, top_k: int) -> list[Label]:
