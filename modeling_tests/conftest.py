@@ -36,3 +36,31 @@ def tiny_checkpoint(tmp_path_factory) -> Path:
         num_clips=3,
     ).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def output(tmp_path) -> Path:
+    """Where a conversion writes."""
+    return tmp_path / "converted"
+
+
+@pytest.fixture(scope="session")
+def vit_folder(tmp_path_factory) -> Path:
+    """A folder with a tiny image ViT of transformers."""
+    from foreign_checkpoints import CLASSES, tiny_vit
+
+    folder = tmp_path_factory.mktemp("vit")
+    tiny_vit(id2label={i: f"thing {i}" for i in range(CLASSES)}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def timesformer_folder(tmp_path_factory) -> Path:
+    """A folder with a tiny TimeSformer of transformers."""
+    from foreign_checkpoints import CLASSES, tiny_timesformer
+    from transformers import TimesformerForVideoClassification
+
+    folder = tmp_path_factory.mktemp("timesformer")
+    labels = {i: f"action {i}" for i in range(CLASSES)}
+    tiny_timesformer(TimesformerForVideoClassification, id2label=labels).save_pretrained(folder)
+    return folder

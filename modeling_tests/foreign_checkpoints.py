@@ -3,6 +3,8 @@ Tiny checkpoints in the layouts of other libraries, and what they compute, writt
 original definitions: no class of transformers reads the names of the TimeSformer reference, timm, DeiT and DINO.
 """
 
+from pathlib import Path
+
 import torch
 from tiny_fal import randomise
 from torch.nn import functional as F
@@ -208,3 +210,20 @@ def moving_clip(*, frames: int = FRAMES, height: int = SIDE, width: int = SIDE, 
 
 def still_clip(*, frames: int = FRAMES, height: int = SIDE, width: int = SIDE, batch: int = 2) -> torch.Tensor:
     return moving_clip(frames=1, height=height, width=width, batch=batch).repeat(1, frames, 1, 1, 1)
+
+
+def image_state(**options) -> dict[str, torch.Tensor]:
+    """Random weights of an image model under timm's names."""
+    return random_tensors(vit_shapes(**options))
+
+
+def change_image_state(**changes) -> dict[str, torch.Tensor]:
+    """An image model with tensors replaced, or left out where the value is None."""
+    state = image_state() | {name.replace("__", "."): tensor for name, tensor in changes.items()}
+    return {name: tensor for name, tensor in state.items() if tensor is not None}
+
+
+def save_pickle(path: Path, content) -> Path:
+    """`content` as `torch.save` writes it; returns the path."""
+    torch.save(content, path)
+    return path

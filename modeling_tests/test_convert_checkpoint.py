@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from foreign_checkpoints import CLASSES, HEADS, SIDE, reference_checkpoint, tiny_vit
+from foreign_checkpoints import CLASSES, HEADS, SIDE, reference_checkpoint
 from hub_stand_in import HubStandIn
 from safetensors.torch import load_file
 
@@ -28,13 +28,6 @@ def command():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.fixture(scope="module")
-def vit_folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("vit")
-    tiny_vit().save_pretrained(folder)
-    return folder
 
 
 def test_a_reference_checkpoint_is_converted_by_one_command(tmp_path):
