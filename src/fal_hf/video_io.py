@@ -171,7 +171,7 @@ def stream_frames(
     num_threads: int | None = None,
     max_pixels_per_frame: int = 2**26,
 ) -> Iterator[tuple[np.ndarray, float]]:
-    """Decodes the frames on display at rising instants, one after the other: memory for a few, however many.
+    """Decodes the frames on display at rising instants, one after the other: memory does not grow with their number.
 
     Args:
         video: path, http(s) URL, the bytes of a file, or a seekable binary file object.
