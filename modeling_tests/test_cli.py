@@ -156,6 +156,17 @@ def test_processes_of_a_launcher_share_a_collection(tiny_checkpoint, videos, tmp
     assert sorted(len(journal.splitlines()) for journal in journals) == [2, 3]
 
 
+@pytest.mark.parametrize(
+    "option",
+    [["--timeout", "nan"], ["--timeout", "-1"], ["--max-memory", "inf"], ["--max-memory", "0"], ["--workers", "-1"]],
+)
+def test_limits_that_are_no_limits_are_refused(option, videos, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["label", videos[0], *option])
+    assert stop.value.code == 2
+    assert f"argument {option[0]}: expected a" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_freed_memory_is_kept_for_the_next_clip():
     code = """

@@ -117,6 +117,38 @@ def test_a_worker_is_at_most_one_batch_ahead_and_ends_with_its_consumer(folder):
     stream.close()
 
 
+def test_workers_share_the_cores(folder, monkeypatch):
+    num_threads = []
+    start = decoding._Worker._start
+    monkeypatch.setattr(decoding, "available_cores", lambda: 3)
+    monkeypatch.setattr(decoding, "default_threads", lambda: 3)
+    monkeypatch.setattr(
+        decoding._Worker, "_start", lambda self: num_threads.append(self.reader.num_threads) or start(self)
+    )
+    reader = make_reader()
+    for num_workers in (1, 2):
+        list(
+            decode_videos(
+                find_videos([str(folder / "good_0.mp4"), str(folder / "good_1.mp4")]), reader, num_workers=num_workers
+            )
+        )
+    assert num_threads == [3, 1, 1] and reader.num_threads is None
+
+
+@pytest.mark.parametrize(
+    "limits", [{"timeout_seconds": float("nan")}, {"timeout_seconds": -1.0}, {"max_memory_bytes": 0}]
+)
+def test_limits_are_above_zero(limits):
+    with pytest.raises(ValueError, match="expected a number above 0, or None"):
+        DecodeLimits(**limits)
+
+
+def test_limits_may_be_as_large_as_they_like(folder):
+    limits = DecodeLimits(timeout_seconds=float("inf"), max_memory_bytes=2**80)
+    (*_, last) = decode_videos(find_videos([str(folder / "good_0.mp4")]), make_reader(), num_workers=1, limits=limits)
+    assert last[1] == "end"
+
+
 def hang_in_a_worker(connection, path: str) -> None:
     """Begins to decode a pipe that nobody writes to, and tells the worker's process id."""
     stream = decode_videos(find_videos([path]), make_reader(), num_workers=1)

@@ -4,6 +4,7 @@ import io
 import pickle
 import subprocess
 import sys
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -304,15 +305,19 @@ def sources(monkeypatch) -> list[video_source.VideoSource]:
 
 
 @pytest.mark.parametrize(
-    ("instants", "num_threads", "num_sources"),
+    ("instants", "num_threads", "num_readers"),
     [
-        ([5.0, 25.0, 45.0, 65.0], 2, 3),
+        ([5.0, 25.0, 45.0, 65.0], 2, 2),
         ([5.0, 25.0, 45.0, 65.0], 1, 1),
         ([5.0, 6.0, 7.0], 4, 1),
-        (np.arange(0.0, 69.0, 4.0), 4, 3),
+        (np.arange(0.0, 69.0, 4.0), 4, 2),
     ],
 )
-def test_distant_parts_are_decoded_side_by_side(written, sources, instants, num_threads, num_sources):
+def test_distant_parts_are_decoded_side_by_side(written, sources, monkeypatch, instants, num_threads, num_readers):
+    meeting = threading.Barrier(num_readers, timeout=30)  # nobody reads before so many do
+    read = video_io._InstantReader.read
+    monkeypatch.setattr(video_io._InstantReader, "read", lambda self, block: meeting.wait() < 0 or read(self, block))
+    num_sources = 1 if num_readers == 1 else 1 + num_readers
     seconds, images = decode_everything(written("long.mp4"))
     numbers = (np.asarray(instants) * 10).astype(int)
     found = read_frames(written("long.mp4"), seconds=instants, num_threads=num_threads)
@@ -344,7 +349,7 @@ def test_what_fails_far_ahead_fails_when_it_is_reached_and_leaves_nothing_open(w
     unfinished = stream_frames(written("long.mp4"), seconds=[5.0, 25.0, 45.0, 65.0], num_threads=3)
     next(unfinished)
     unfinished.close()
-    assert len(sources) > 4 and all(source.container is None for source in sources)
+    assert len(sources) >= 4 and all(source.container is None for source in sources)
 
 
 def test_a_file_that_cannot_seek_is_decoded_through(written, monkeypatch):

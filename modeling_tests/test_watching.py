@@ -170,9 +170,11 @@ def test_wrong_usage_is_one_line(tiny_checkpoint, capsys):
     run = ["watch", "--model", str(tiny_checkpoint)]
     assert main([*run, *["a.ts"] * 9]) == 2
     assert "expected 1 to 8 sources, got 9" in capsys.readouterr().err
-    assert main([*run, "a.ts", "--window", "-1"]) == 2
-    assert "expected a positive window" in capsys.readouterr().err
-    assert main([*run, "a.ts", "--reconnect", "0"]) == 2
-    assert "expected a positive time until a source is opened again" in capsys.readouterr().err
+    for option in (["--window", "-1"], ["--window", "nan"], ["--hop", "inf"]):
+        assert main([*run, "a.ts", *option]) == 2
+        assert "expected a positive window" in capsys.readouterr().err
+    for seconds in ("0", "nan", "inf"):
+        assert main([*run, "a.ts", "--reconnect", seconds]) == 2
+        assert "expected a positive time until a source is opened again" in capsys.readouterr().err
     assert main([*run, "missing.ts"]) == 1
     assert "no such file" in json.loads(capsys.readouterr().out)["error"]

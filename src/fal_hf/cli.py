@@ -3,6 +3,7 @@
 import argparse
 import ctypes
 import json
+import math
 import os
 import platform
 import sys
@@ -116,7 +117,7 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--retry-failed", action="store_true", help="label those again that failed in an earlier run")
     output.add_argument(
         "--workers",
-        type=int,
+        type=non_negative_int,
         metavar="N",
         help="processes that decode; 0: none but this one (default: with --output one a core, else 0)",
     )
@@ -127,10 +128,14 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         help="ray: on the cluster that RAY_ADDRESS names, else on one of this machine (default: local)",
     )
     output.add_argument(
-        "--timeout", type=float, default=300.0, metavar="SECONDS", help="of a worker, for a batch (default: 300)"
+        "--timeout",
+        type=positive_number,
+        default=300.0,
+        metavar="SECONDS",
+        help="of a worker, for a batch (default: 300)",
     )
     output.add_argument(
-        "--max-memory", type=float, default=4.0, metavar="GIB", help="of a worker, for a video (default: 4)"
+        "--max-memory", type=positive_number, default=4.0, metavar="GIB", help="of a worker, for a video (default: 4)"
     )
 
 
@@ -165,6 +170,22 @@ def positive_int(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
+    return value
+
+
+def non_negative_int(text: str) -> int:
+    """A whole number of at least 0, for argparse."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text}")
+    return value
+
+
+def positive_number(text: str) -> float:
+    """A finite number above 0, for argparse."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
     return value
 
 

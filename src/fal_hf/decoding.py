@@ -24,6 +24,9 @@ from .views import ViewReader
 
 Message = tuple[str, Any]
 LAST_KINDS = frozenset({"end", "failed"})
+# The system cannot wait for weeks, and numbers of bytes end here.
+LONGEST_WAIT_SECONDS = 3600.0
+MOST_BYTES = 2**62
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +38,18 @@ class DecodeLimits:
         timeout_seconds: Longest wait for the next batch of a video; None: for ever.
         max_memory_bytes: Memory beyond what the process takes at rest; None: without limit. Only where the system
             can limit a process's memory (Linux).
+
+    Raises:
+        ValueError: a limit is not a number above 0.
     """
 
     timeout_seconds: float | None = 300.0
     max_memory_bytes: int | None = 4 * 2**30
+
+    def __post_init__(self):
+        for name, limit in vars(self).items():
+            if limit is not None and not limit > 0:
+                raise ValueError(f"{name}: expected a number above 0, or None, got {limit}")
 
 
 def decode_videos(
@@ -57,8 +68,11 @@ def decode_videos(
         A video and one of its messages, in the order of the video; videos interleave.
 
     Raises:
+        ValueError: the number of workers is negative.
         RuntimeError: workers cannot be started.
     """
+    if num_workers < 0:
+        raise ValueError(f"num_workers: expected at least 0, got {num_workers}")
     if num_workers == 0:
         return ((video, *message) for video in videos for message in read_messages(reader, video))
     return _decode_in_processes(iter(videos), reader, num_workers, limits or DecodeLimits())
@@ -133,10 +147,11 @@ class _Worker:
 
     @property
     def seconds_left(self) -> float:
-        """Until the video is overdue; a process that starts may take its time."""
+        """Until the video is overdue, or until to look again; a process that starts may take its time."""
         if self.limits.timeout_seconds is None or not self.is_ready:
-            return 3600.0
-        return max(0.0, self.limits.timeout_seconds - (time.monotonic() - self.since))
+            return LONGEST_WAIT_SECONDS
+        left = self.limits.timeout_seconds - (time.monotonic() - self.since)
+        return min(max(0.0, left), LONGEST_WAIT_SECONDS)
 
     def begin(self, video: VideoInput) -> None:
         self.video = video
@@ -229,7 +244,7 @@ def _limit_memory(max_memory_bytes: int) -> None:
             (data_kib,) = [int(line.split()[1]) for line in status if line.startswith("VmData")]
     except (ImportError, OSError):  # no such system
         return
-    limit = data_kib * 1024 + max_memory_bytes
+    limit = min(data_kib * 1024 + max_memory_bytes, MOST_BYTES)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 

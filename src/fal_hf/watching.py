@@ -5,6 +5,7 @@ come and keeps those of one window. The model takes the newest window of each st
 too slow, the frames in between are dropped, so that labels are never later than the model's own time for two batches.
 """
 
+import math
 import threading
 import time
 from collections import deque
@@ -91,7 +92,7 @@ def watch(
         Windows as they are labelled, and an end for each stream, each time it ends.
 
     Raises:
-        ValueError: too few or too many sources, or lengths that are not positive.
+        ValueError: too few or too many sources, or lengths that are not positive and finite.
     """
     if not 1 <= len(sources) <= MAX_SOURCES:
         raise ValueError(f"expected 1 to {MAX_SOURCES} sources, got {len(sources)}")
@@ -101,9 +102,9 @@ def watch(
             interval_seconds * labeler.processor.num_frames if interval_seconds else DEFAULT_WINDOW_SECONDS
         )
     hop_seconds = window_seconds / 2 if hop_seconds is None else hop_seconds
-    if window_seconds <= 0 or hop_seconds <= 0:
+    if not (0 < window_seconds < math.inf and 0 < hop_seconds < math.inf):
         raise ValueError(f"expected a positive window and hop, got {window_seconds} and {hop_seconds} seconds")
-    if reconnect_seconds is not None and reconnect_seconds <= 0:
+    if reconnect_seconds is not None and not 0 < reconnect_seconds < threading.TIMEOUT_MAX:
         raise ValueError(f"expected a positive time until a source is opened again, got {reconnect_seconds} seconds")
     news = threading.Event()
 
