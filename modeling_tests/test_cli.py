@@ -167,6 +167,11 @@ def test_limits_that_are_no_limits_are_refused(option, videos, capsys):
     assert f"argument {option[0]}: expected a" in capsys.readouterr().err
 
 
+def test_limits_may_be_as_large_as_they_like(tiny_checkpoint, videos):
+    limits = ["--workers", "1", "--timeout", "1e300", "--max-memory", "1e300"]
+    assert main(["label", videos[0], "--model", str(tiny_checkpoint), *limits]) == 0
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_freed_memory_is_kept_for_the_next_clip():
     code = """

@@ -384,10 +384,11 @@ def write_label_file(labeler, videos: list, arguments: argparse.Namespace, proce
 def run_collection(labeler, videos: list, arguments: argparse.Namespace, processes: Processes):
     """Yields each video and its record as they are done."""
     from .collection import label_collection
-    from .decoding import DecodeLimits
+    from .decoding import MOST_BYTES, DecodeLimits
     from .video_source import available_cores
 
-    limits = DecodeLimits(timeout_seconds=arguments.timeout, max_memory_bytes=int(arguments.max_memory * 2**30))
+    max_memory_bytes = int(min(arguments.max_memory * 2**30, MOST_BYTES))
+    limits = DecodeLimits(timeout_seconds=arguments.timeout, max_memory_bytes=max_memory_bytes)
     options = {"top_k": arguments.top_k, "limits": limits}
     if arguments.engine == "ray":
         from .ray_engine import label_on_ray
