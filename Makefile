@@ -37,10 +37,10 @@ bench: $(VENV)/.installed-dev  ## measure model, training, decoder, labelling be
 	$(BIN)/python benchmarks/forward.py
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/training.py --preset fal-small
-	$(BIN)/python benchmarks/labelling.py
+	$(BIN)/python benchmarks/labeling.py
 
 $(SAMPLE): $(VENV)/.installed
-	$(BIN)/python examples/make_sample_video.py $@
+	$(BIN)/python examples/labeling/make_sample_video.py $@
 
 $(VENV)/.installed: setup.py pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

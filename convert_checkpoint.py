@@ -135,8 +135,8 @@ def run(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
     from transformers.utils import logging
 
-    from fal_hf.conversion import STAGES, convert
-    from fal_hf.hub import push_folder
+    from fal_hf.conversion.converter import STAGES, convert
+    from fal_hf.hub.publish import push_folder
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -11,7 +11,6 @@ processes, on 640 x 360 H.264 files of 10 seconds that are written once, or on -
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -33,11 +32,8 @@ from transformers import (
 from transformers.utils import logging
 
 from fal_hf import FALConfig, FALVideoClassifierForVideoClassification, FALVideoProcessor
-from fal_hf.configuration_fal import PRESETS
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
-
-from video_classification_clips import (
+from fal_hf.model.configuration_fal import PRESETS
+from fal_hf.training.clips import (
     AugmentationArguments,
     ClipCollator,
     ClipSampler,
@@ -45,7 +41,7 @@ from video_classification_clips import (
     UnreadableClips,
     probe_clips,
 )
-from video_classification_data import SINGLE_LABEL, VideoClip
+from fal_hf.training.data import SINGLE_LABEL, VideoClip
 
 NUM_LABELS = 400
 SHARED_FIELDS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "image_size")

@@ -19,7 +19,7 @@ import yaml
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from fal_hf.model_card import LICENSES
+from fal_hf.hub.model_card import LICENSES
 
 LFS_SUFFIXES = {".safetensors", ".bin", ".pt"}
 # The video tasks of the Hub, and enough others to tell a wrong tag from a right one.

@@ -28,8 +28,8 @@ PROGRAMS = {"python": [], "fal": ["-m", "fal_hf.cli"]}
 # What is added to commands that take long as they stand, by their beginnings.
 SHORTENED = {
     "fal label videos/": "--workers 2",
-    "python examples/run_video_classification.py": "--max_steps 2 --use_cpu",
-    "python examples/temporal_order.py": "--train-clips 2 --test-clips 1 --epochs 1 --attention space_only "
+    "python examples/fine_tuning/run_video_classification.py": "--max_steps 2 --use_cpu",
+    "python studies/temporal_order.py": "--train-clips 2 --test-clips 1 --epochs 1 --attention space_only "
     "--positions space_time",
     "python benchmarks/forward.py": "--frames 2 --attention divided_space_time --dtypes float32 --modes inference "
     "--repeats 1",
@@ -38,8 +38,8 @@ SHORTENED = {
 }
 SLOW = ("python benchmarks/",)
 LEFT_OUT = {
-    "python examples/surveillance_manifest.py": "its clips do not come with the project",
-    "python benchmarks/labelling.py": "it labels ten minutes of video many times, whatever its arguments",
+    "python examples/fine_tuning/surveillance_manifest.py": "its clips do not come with the project",
+    "python benchmarks/labeling.py": "it labels ten minutes of video many times, whatever its arguments",
 }
 
 

@@ -5,7 +5,7 @@ from copy import deepcopy
 import torch
 
 from fal_hf import FALConfig, FALVideoClassifierForVideoClassification
-from fal_hf.configuration_fal import ATTENTION_TYPES
+from fal_hf.model.configuration_fal import ATTENTION_TYPES
 
 DIVIDED = "divided_space_time"
 ORDERS = ("time_space", "space_time", "parallel")
@@ -92,3 +92,10 @@ def assert_same(result, expected, *, tolerance: float):
         scale = max(gradient.abs().max().item(), 1.0)
         difference = (result[1][name] - gradient).abs().max().item()
         assert difference <= tolerance * scale, f"the gradients of {name} differ by {difference}"
+
+
+def model_scores(labeler, frames, **options) -> torch.Tensor:
+    """The naive way: one clip alone through the processor and the model."""
+    inputs = labeler.processor(frames, do_sample_frames=False, return_tensors="pt", **options)
+    with torch.no_grad():
+        return labeler.model(**inputs).logits.softmax(-1)[0]

@@ -1,13 +1,11 @@
-"""Small labelled clips on disk, and the examples' modules, for the tests of fine-tuning."""
+"""Small labelled clips on disk, for the tests of fine-tuning."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
 from media_files import write_video
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-sys.path.insert(0, str(EXAMPLES))
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples" / "fine_tuning"
 
 CLASSES = ("bright", "dark")
 

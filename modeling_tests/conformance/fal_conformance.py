@@ -13,9 +13,9 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from fal_hf import FALConfig, FALModel, FALVideoClassifierForVideoClassification
-from fal_hf.image_processing_fal import FALImageProcessor
-from fal_hf.image_processing_pil_fal import FALImageProcessorPil
-from fal_hf.video_processing_fal import FALVideoProcessor
+from fal_hf.model.image_processing_fal import FALImageProcessor
+from fal_hf.model.image_processing_pil_fal import FALImageProcessorPil
+from fal_hf.model.video_processing_fal import FALVideoProcessor
 
 # The tests tell a model's task by these tables of names; without an entry several of them would test nothing.
 MODEL_MAPPING_NAMES["fal"] = FALModel.__name__

@@ -1,25 +1,34 @@
 """FAL, Framework for Automated Labeling: a space-time transformer that labels videos, for Transformers."""
 
 import sys
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import transformers
-from transformers import (
-    AutoConfig,
-    AutoImageProcessor,
-    AutoModel,
-    AutoModelForVideoClassification,
-    AutoVideoProcessor,
-)
+if TYPE_CHECKING:
+    from .labeling.aggregation import Segment, Timeline
+    from .labeling.labeler import Label, VideoLabeler, VideoLabels, WindowLabels
+    from .labeling.views import Views
+    from .model.configuration_fal import FALConfig
+    from .model.image_processing_fal import FALImageProcessor
+    from .model.image_processing_pil_fal import FALImageProcessorPil
+    from .model.modeling_fal import FALModel, FALPreTrainedModel, FALVideoClassifierForVideoClassification
+    from .model.video_io import VideoError, VideoFrames, VideoInfo, probe, read_frames
+    from .model.video_processing_fal import FALVideoProcessor
 
-from .aggregation import Segment, Timeline
-from .configuration_fal import FALConfig
-from .image_processing_fal import FALImageProcessor
-from .image_processing_pil_fal import FALImageProcessorPil
-from .labeling import Label, VideoLabeler, VideoLabels, WindowLabels
-from .modeling_fal import FALModel, FALPreTrainedModel, FALVideoClassifierForVideoClassification
-from .video_io import VideoError, VideoFrames, VideoInfo, probe, read_frames
-from .video_processing_fal import FALVideoProcessor
-from .views import Views
+# Where each public name is; it is imported when it is asked for.
+_MODULES = {
+    "labeling.aggregation": ("Segment", "Timeline"),
+    "labeling.labeler": ("Label", "VideoLabeler", "VideoLabels", "WindowLabels"),
+    "labeling.views": ("Views",),
+    "model.configuration_fal": ("FALConfig",),
+    "model.image_processing_fal": ("FALImageProcessor",),
+    "model.image_processing_pil_fal": ("FALImageProcessorPil",),
+    "model.modeling_fal": ("FALModel", "FALPreTrainedModel", "FALVideoClassifierForVideoClassification"),
+    "model.video_io": ("VideoError", "VideoFrames", "VideoInfo", "probe", "read_frames"),
+    "model.video_processing_fal": ("FALVideoProcessor",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "FALConfig",
@@ -43,16 +52,22 @@ __all__ = [
     "read_frames",
 ]
 
-AutoConfig.register(FALConfig.model_type, FALConfig, exist_ok=True)
-AutoModel.register(FALConfig, FALModel, exist_ok=True)
-AutoModelForVideoClassification.register(FALConfig, FALVideoClassifierForVideoClassification, exist_ok=True)
-AutoImageProcessor.register(
-    FALConfig, image_processor_classes={"torchvision": FALImageProcessor, "pil": FALImageProcessorPil}, exist_ok=True
-)
-AutoVideoProcessor.register(FALConfig, video_processor_class=FALVideoProcessor, exist_ok=True)
 
-# `from transformers import FALModel` works from now on. While its parts are imported, transformers may replace its own
-# module object: both get the names.
-for _module in (transformers, sys.modules["transformers"]):
-    for _name in (name for name in __all__ if name.startswith("FAL")):
-        setattr(_module, _name, globals()[_name])
+def __getattr__(name: str):
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _is_command() -> bool:
+    """Whether `fal`, or `python -m fal_hf.cli`, imports this: it answers `--help` before anything takes seconds."""
+    program = Path(sys.argv[0]).name if sys.argv else ""
+    return program in ("fal", "fal.exe", "-m")
+
+
+if not _is_command():
+    from . import auto_classes  # noqa: F401, registers FAL with transformers

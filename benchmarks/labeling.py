@@ -1,0 +1,278 @@
+"""
+`fal label`'s machinery beside `pipeline("video-classification")` of transformers with TimeSformer: same files, same
+weights, one process.
+
+* Videos a second of 10-second clips and of a 10-minute file, 8 frames spread over each; for the long file also 10
+  clips of 8 frames, for which the reference decodes its 80 frames at once with `read_video_pyav`. Runs are made in
+  turn, and the speed-up is the median over pairs of runs.
+* Seconds of the model alone, with torch's own matrix products and with those of oneDNN, beside the reference's.
+* Which share of the time decoding, processing and the model take.
+* Videos a second with decode workers, their start left out.
+* Peak memory of a process that labels windows all over a file, for several lengths.
+* What a large collection costs beside decoder and model: files to find, a journal to write and to go on from, labels
+  to write; without waiting for the disk at each video, which a real run does.
+
+The allocator of the C library is set as `fal label` sets it, for both sides.
+
+    python benchmarks/labeling.py --hidden-size 384
+"""
+
+import argparse
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from decode import RATE, write_long, write_short
+from machine import describe_machine
+from transformers import TimesformerConfig, TimesformerForVideoClassification, VideoMAEImageProcessor, pipeline
+from transformers.utils import logging
+from transformers.video_utils import read_video_pyav
+
+from fal_hf import VideoLabeler
+from fal_hf.bulk.collection import label_collection
+from fal_hf.bulk.inputs import find_videos
+from fal_hf.bulk.journal import Journal
+from fal_hf.cli import keep_freed_memory
+from fal_hf.labeling.label_files import FORMATS, write_labels
+from fal_hf.runtimes import onednn
+from fal_hf.runtimes.onednn import OneDnnLinears, fast_linears
+
+NUM_FRAMES = 8
+PEAK = """
+import resource, sys
+from fal_hf import VideoLabeler, Views
+labeler = VideoLabeler.from_pretrained(sys.argv[1], views=Views(windows=True, window_seconds=10.0), device="cpu")
+print(len(labeler(sys.argv[2]).windows), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def write_checkpoint(folder: Path, *, hidden_size: int) -> Path:
+    """A TimeSformer of 12 layers with random weights, and the image processor that the pipeline decodes with."""
+    config = TimesformerConfig(
+        hidden_size=hidden_size,
+        num_attention_heads=hidden_size // 64,
+        intermediate_size=4 * hidden_size,
+        num_labels=400,
+    )
+    torch.manual_seed(0)
+    TimesformerForVideoClassification(config).save_pretrained(folder)
+    VideoMAEImageProcessor(size={"shortest_edge": 224}, crop_size={"height": 224, "width": 224}).save_pretrained(
+        folder
+    )
+    return folder
+
+
+def write_videos(folder: Path) -> dict[str, Path]:
+    """A 10-second clip, and its packets over and over for one minute and for ten."""
+    paths = {name: folder / f"{name.split()[0]}s.mp4" for name in ("10 s", "60 s", "600 s")}
+    write_short(paths["10 s"], seconds=10)
+    for name, path in list(paths.items())[1:]:
+        write_long(paths["10 s"], path, repetitions=int(name.split()[0]) // 10)
+    return paths
+
+
+def compare(name: str, ours: Callable[[], object], reference: Callable[[], object], *, runs: int) -> None:
+    """Runs both in turn and prints the median speed of each and the median ratio of the pairs."""
+    seconds = defaultdict(list)
+    for _ in range(runs):
+        for who, call in (("ours", ours), ("reference", reference)):
+            began = time.perf_counter()
+            call()
+            seconds[who].append(time.perf_counter() - began)
+    ratios = [slow / fast for fast, slow in zip(seconds["ours"], seconds["reference"], strict=True)]
+    fast, slow = (statistics.median(seconds[who]) for who in ("ours", "reference"))
+    spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+    print(f"| {name} | {1 / fast:.3g} | {1 / slow:.3g} | {statistics.median(ratios):.2f} | {spread} |", flush=True)
+
+
+def classify_clips(classify, path: Path, *, num_clips: int) -> torch.Tensor:
+    """What the pipeline has no option for: several clips of one file, decoded at once, their scores averaged."""
+    total = 600 * RATE
+    indices = (2 * np.arange(num_clips * NUM_FRAMES) + 1) * total // (2 * num_clips * NUM_FRAMES)
+    frames, _ = read_video_pyav(str(path), lambda metadata, **kwargs: indices)
+    clips = [list(frames[clip::num_clips]) for clip in range(num_clips)]
+    inputs = classify.image_processor(clips, return_tensors="pt")
+    with torch.inference_mode():
+        return classify.model(**inputs).logits.softmax(-1).mean(0)
+
+
+def print_speed(checkpoint: Path, videos: dict[str, Path], *, runs: int, long_runs: int) -> None:
+    classify = pipeline("video-classification", model=str(checkpoint), device="cpu")
+    classify.video_processor = None  # it needs torchcodec; without it the pipeline decodes with PyAV
+    options = {"batch_size": 10, "device": "cpu"}
+    labelers = {clips: VideoLabeler.from_pretrained(checkpoint, num_clips=clips, **options) for clips in (1, 10)}
+    difference = weights_difference(classify.model, labelers[1].model)
+    print(f"largest difference of the logits of one clip: {difference:.1e}\n")
+    print("| file, clips of 8 frames | FAL, videos/s | pipeline, videos/s | FAL / pipeline | of single pairs |")
+    print("| --- | --- | --- | --- | --- |")
+    labelers[1](videos["10 s"]), classify(str(videos["10 s"]))  # not timed: what a first run allocates
+    for name, count in (("10 s", runs), ("600 s", long_runs)):
+        path, stride = videos[name], int(name.split()[0]) * RATE // NUM_FRAMES
+        compare(
+            f"{name}, 1 clip",
+            lambda path=path: labelers[1](path),
+            lambda path=path, stride=stride: classify(str(path), frame_sampling_rate=stride),
+            runs=count,
+        )
+    long = videos["600 s"]
+    compare(
+        "600 s, 10 clips",
+        lambda: labelers[10](long),
+        lambda: classify_clips(classify, long, num_clips=10),
+        runs=long_runs,
+    )
+
+
+@torch.inference_mode()
+def weights_difference(reference, ours) -> float:
+    pixel_values = torch.randn(1, NUM_FRAMES, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    return (reference(pixel_values).logits - ours(pixel_values).logits).abs().max().item()
+
+
+@torch.inference_mode()
+def print_models(checkpoint: Path, *, runs: int) -> None:
+    """Times one clip in the models alone, in turn."""
+    reference = TimesformerForVideoClassification.from_pretrained(checkpoint).eval()
+    ours = VideoLabeler.from_pretrained(checkpoint, device="cpu").model
+    pixel_values = torch.randn(1, NUM_FRAMES, 3, 224, 224)
+    models = {
+        "TimeSformer": (reference, nullcontext()),
+        "FAL": (ours, nullcontext()),
+        "FAL, oneDNN": (ours, OneDnnLinears()),
+    }
+    seconds = defaultdict(list)
+    for _ in range(runs + 1):
+        for name, (model, context) in models.items():
+            began = time.perf_counter()
+            with context:
+                model(pixel_values)
+            seconds[name].append(time.perf_counter() - began)
+    chosen = "oneDNN" if type(fast_linears(ours)) is OneDnnLinears else "torch's own"
+    print(f"\n| model, one clip; labelling takes {chosen} | seconds |\n| --- | --- |")
+    for name, taken in seconds.items():
+        print(f"| {name} | {statistics.median(taken[1:]):.3f} |", flush=True)
+
+
+@contextmanager
+def stopwatch(seconds: dict[str, float], name: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    seconds[name] += time.perf_counter() - began
+
+
+def print_shares(checkpoint: Path, videos: dict[str, Path]) -> None:
+    """Times the three stages of a labeler by what it calls for each."""
+    print("\n| file, clips | seconds | decode | processing | model |\n| --- | --- | --- | --- | --- |")
+    for name, num_clips in (("10 s", 1), ("600 s", 1), ("600 s", 10)):
+        labeler = VideoLabeler.from_pretrained(checkpoint, num_clips=num_clips, device="cpu")
+        seconds: dict[str, float] = defaultdict(float)
+        make_views, score = labeler.reader._make_views, labeler.score
+
+        def timed_views(*arguments, make_views=make_views, seconds=seconds):
+            with stopwatch(seconds, "processing"):
+                return make_views(*arguments)
+
+        def timed_score(batch, score=score, seconds=seconds):
+            with stopwatch(seconds, "model"):
+                return score(batch)
+
+        labeler(videos[name])
+        labeler.reader._make_views, labeler.score = timed_views, timed_score
+        with stopwatch(seconds, "all"):
+            labeler(videos[name])
+        processing, model = seconds["processing"] / seconds["all"], seconds["model"] / seconds["all"]
+        shares = f"{1 - processing - model:.0%} | {processing:.0%} | {model:.0%}"
+        print(f"| {name}, {num_clips} | {seconds['all']:.2f} | {shares} |", flush=True)
+
+
+def print_workers(checkpoint: Path, videos: dict[str, Path], folder: Path, *, counts: list[int]) -> None:
+    copies = [shutil.copy(videos["10 s"], folder / f"copy_{number}.mp4") for number in range(24)]
+    inputs = find_videos(map(str, copies))
+    labeler = VideoLabeler.from_pretrained(checkpoint, num_clips=1, device="cpu")
+    print("\n| decode workers | videos/s of 10 s |\n| --- | --- |")
+    for count in counts:
+        records = label_collection(labeler, inputs, num_workers=count)
+        next(records)
+        began = time.perf_counter()
+        done = sum(1 for _ in records)
+        print(f"| {count or 'none'} | {done / (time.perf_counter() - began):.2f} |", flush=True)
+
+
+def print_memory(checkpoint: Path, videos: dict[str, Path]) -> None:
+    print("\n| length | windows of 10 s | peak memory, MiB |\n| --- | --- | --- |")
+    for name, path in videos.items():
+        command = [sys.executable, "-c", PEAK, str(checkpoint), str(path)]
+        windows, peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        print(f"| {name} | {windows} | {peak} |", flush=True)
+
+
+def print_collection(folder: Path, *, count: int) -> None:
+    """Goes through a run over empty files whose labels are made up."""
+    print(f"\n| {count} files | seconds |\n| --- | --- |")
+    for number in range(count):
+        path = folder / str(number // 1000) / f"{number}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    seconds: dict[str, float] = defaultdict(float)
+    with stopwatch(seconds, "find"):
+        videos = find_videos([str(folder)])
+    labels = [{"label": f"label {index}", "score": 1 / (index + 3)} for index in range(5)]
+    record = {"labels": labels, "num_clips": 1, "duration_seconds": 10.0, "frame_rate": 25.0, "schema_version": 1}
+    path = folder / "labels.journal"
+    with stopwatch(seconds, "note each in the journal"), patch("os.fsync"):
+        journal = Journal(path, {})
+        for video in videos:
+            journal.append(video, {"video": video.name, **record})
+    journal.close()
+    with stopwatch(seconds, "go on from the journal"):
+        journal = Journal(path, {})
+        assert all(video in journal for video in videos)
+    for suffix in sorted(FORMATS.keys() - {".vtt"}):  # .vtt is a file a video
+        with stopwatch(seconds, f"write {suffix}"):
+            write_labels(folder / f"labels{suffix}", journal.records(videos))
+    for what, taken in seconds.items():
+        print(f"| {what} | {taken:.1f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--hidden-size", type=int, default=192, help="of the TimeSformer: 192, 384 (small), 768 (base)"
+    )
+    parser.add_argument("--memory-hidden-size", type=int, default=64, help="of the one whose memory is measured")
+    parser.add_argument("--runs", type=int, default=5, help="of the short clip (default: 5)")
+    parser.add_argument("--long-runs", type=int, default=1, help="of the long file, minutes each (default: 1)")
+    parser.add_argument("--workers", type=int, nargs="*", default=[0, 1, 2, 4])
+    parser.add_argument("--no-onednn", action="store_true", help="torch's own matrix products, on any processor")
+    parser.add_argument("--inputs", type=int, default=100_000, help="files of a large collection (default: 100000)")
+    options = parser.parse_args()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    keep_freed_memory()
+    if options.no_onednn:
+        onednn.prefers_onednn = lambda: False
+    print(f"{describe_machine()}; TimeSformer of 12 layers, hidden size {options.hidden_size}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        checkpoint = write_checkpoint(folder / "checkpoint", hidden_size=options.hidden_size)
+        videos = write_videos(folder)
+        print_speed(checkpoint, videos, runs=options.runs, long_runs=options.long_runs)
+        print_models(checkpoint, runs=options.runs)
+        print_shares(checkpoint, videos)
+        print_workers(checkpoint, videos, folder, counts=options.workers)
+        print_memory(write_checkpoint(folder / "small", hidden_size=options.memory_hidden_size), videos)
+        print_collection(folder / "collection", count=options.inputs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""The journal of a run: what is done stays done, whatever happens to the process or the file."""
+
+import json
+
+import pytest
+
+from fal_hf.bulk.inputs import VideoInput
+from fal_hf.bulk.journal import Journal
+
+MADE_BY = {"weights": "abc", "views": {"scales": (1.0,)}, "top_k": 5}
+A, B, C = (VideoInput(f"{name}.mp4", f"/videos/{name}.mp4", (10, number)) for number, name in enumerate("abc"))
+
+
+def record_of(video, **values) -> dict:
+    return {"video": video.name, "labels": [{"label": "x", "score": 0.5}], **values}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "out" / "labels.csv.journal"
+
+
+def fill(path, *videos, **options) -> None:
+    journal = Journal(path, MADE_BY, **options)
+    for video in videos:
+        journal.append(video, record_of(video))
+    journal.close()
+
+
+def test_what_was_done_is_found_again_and_comes_in_the_order_asked_for(path):
+    fill(path, C, A)
+    journal = Journal(path, MADE_BY)
+    assert A in journal and C in journal and B not in journal
+    journal.append(B, record_of(B))
+    assert list(journal.records([A, B, C])) == [record_of(A), record_of(B), record_of(C)]
+
+
+def test_a_record_has_the_name_that_the_video_has_now(path):
+    fill(path, A)
+    renamed = VideoInput("other/../a.mp4", A.key, A.identity)
+    assert [record["video"] for record in Journal(path, MADE_BY).records([renamed])] == ["other/../a.mp4"]
+
+
+def test_a_changed_file_is_not_done_and_its_new_record_counts(path):
+    fill(path, A)
+    changed = VideoInput(A.name, A.key, (11, 5))
+    journal = Journal(path, MADE_BY)
+    assert changed not in journal
+    journal.append(changed, record_of(A, num_clips=2))
+    assert [record["num_clips"] for record in journal.records([changed])] == [2]
+
+
+def test_failures_are_known(path):
+    journal = Journal(path, MADE_BY)
+    journal.append(A, {"video": A.name, "error": "a.mp4: is empty"})
+    journal.append(B, record_of(B))
+    assert journal.has_failed(A) and not journal.has_failed(B)
+
+
+@pytest.mark.parametrize("torn", range(1, 120, 7))
+def test_a_torn_last_line_is_cut_off_wherever_it_is_torn(path, torn):
+    fill(path, A, B)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-torn])
+    journal = Journal(path, MADE_BY)
+    assert A in journal and B not in journal
+    journal.append(B, record_of(B))
+    assert path.read_bytes() == whole
+
+
+def test_a_torn_header_begins_anew(path):
+    fill(path)
+    path.write_bytes(path.read_bytes()[:-3])
+    fill(path, A)
+    assert A in Journal(path, MADE_BY)
+
+
+def test_damage_in_the_middle_is_an_error_that_tells_what_to_do(path):
+    fill(path, A, B)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + b"\x00\x00\n" + lines[2])
+    with pytest.raises(ValueError, match=r"damaged at byte [0-9]+; delete it to begin anew"):
+        Journal(path, MADE_BY)
+
+
+def test_another_model_or_option_is_refused_by_name_and_nothing_is_written(path):
+    fill(path, A)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"top_k was 5, is 3.*Take the same ones to go on"):
+        Journal(path, {**MADE_BY, "top_k": 3})
+    with pytest.raises(ValueError, match='weights was "abc", is "def"'):
+        Journal(path, {**MADE_BY, "weights": "def"})
+    assert path.read_bytes() == before
+
+
+def test_a_file_of_another_kind_is_refused(path):
+    path.parent.mkdir()
+    path.write_text(json.dumps({"video": "a.mp4"}) + "\n")
+    with pytest.raises(ValueError, match="expected the journal of a run of fal"):
+        Journal(path, MADE_BY)
+
+
+def test_two_runs_cannot_write_the_same_output(path):
+    first = Journal(path, MADE_BY)
+    with pytest.raises(OSError, match="another run is writing this output"):
+        Journal(path, MADE_BY)
+    first.close()
+    Journal(path, MADE_BY)
+
+
+def test_processes_that_share_an_output_have_a_journal_each_and_read_all(path):
+    first, second = Journal(path, MADE_BY), Journal(path, MADE_BY, process=1)
+    first.append(A, record_of(A))
+    second.append(B, record_of(B))
+    assert B not in first
+    first.refresh()
+    assert B in first
+    assert [record["video"] for record in first.records([B, A])] == ["b.mp4", "a.mp4"]
+    first.close()
+    second.close()
+    alone = Journal(path, MADE_BY)
+    assert A in alone and B in alone

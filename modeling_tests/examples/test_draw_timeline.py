@@ -1,0 +1,42 @@
+"""The picture of a timeline."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "labeling" / "draw_timeline.py"
+SVG = "{http://www.w3.org/2000/svg}"
+WINDOWS = [
+    {"start_seconds": float(second), "end_seconds": second + 1.0, "labels": [{"label": "a<b", "score": score}]}
+    for second, score in enumerate([0.9, 0.8, 0.1, 0.7])
+]
+SEGMENTS = [
+    {"label": "a<b", "start_seconds": 0.0, "end_seconds": 2.0, "score": 0.85, "peak": 0.9},
+    {"label": "a<b", "start_seconds": 3.0, "end_seconds": 4.0, "score": 0.7, "peak": 0.7},
+    {"label": "c", "start_seconds": 2.0, "end_seconds": 3.0, "score": 0.6, "peak": 0.6},
+]
+
+
+def run_script(tmp_path, record) -> subprocess.CompletedProcess:
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text(json.dumps(record) + "\n")
+    command = [sys.executable, str(SCRIPT), str(labels), str(tmp_path / "timeline.svg")]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_timeline_has_a_bar_a_segment_and_a_line_a_label(tmp_path):
+    run_script(tmp_path, {"duration_seconds": 4.0, "windows": WINDOWS, "segments": SEGMENTS}).check_returncode()
+    root = ElementTree.parse(tmp_path / "timeline.svg").getroot()
+    bars = [bar for bar in root.iter(f"{SVG}rect") if bar.get("rx")]
+    widths = [float(bar.get("width")) for bar in bars]
+    assert len(bars) == 3 and widths[0] == 2 * widths[1] == 2 * widths[2]
+    assert [len(line.get("points").split()) for line in root.iter(f"{SVG}polyline")] == [4, 4]
+    texts = [text.text for text in root.iter(f"{SVG}text")]
+    assert "a<b" in texts and "85%" in texts and "4 s" in texts
+
+
+def test_a_video_without_segments_is_refused(tmp_path):
+    process = run_script(tmp_path, {"duration_seconds": 4.0, "labels": []})
+    assert process.returncode == 2 and "label it with --timeline" in process.stderr

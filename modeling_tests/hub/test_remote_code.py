@@ -1,0 +1,204 @@
+"""A folder with its code works with `trust_remote_code=True` where `fal_hf` is missing."""
+
+import json
+import os
+import shutil
+import site
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hub_stand_in import HubStandIn
+from media_files import moving_frames, write_video
+from tiny_fal import random_clip
+from transformers import AutoConfig
+
+import fal_hf
+from fal_hf import FALVideoClassifierForVideoClassification, FALVideoProcessor
+from fal_hf.hub.publish import add_code, code_files
+
+# Loads the folder `checkpoint` in every way; run in its parent folder, where `clip.pt` and `video.mp4` are.
+PROBE = """
+import json, sys
+from copy import deepcopy
+
+try:
+    import fal_hf
+except ModuleNotFoundError:
+    pass
+else:
+    raise AssertionError("fal_hf can be imported")
+
+import torch
+from PIL import Image
+from transformers import (
+    AutoConfig, AutoImageProcessor, AutoModel, AutoModelForVideoClassification, AutoVideoProcessor, pipeline
+)
+
+checkpoint, remote = "checkpoint", {"trust_remote_code": True}
+clip = torch.load("clip.pt", weights_only=True)
+classifier = AutoModelForVideoClassification.from_pretrained(checkpoint, **remote).eval()
+base = AutoModel.from_pretrained(checkpoint, **remote).eval()
+image_processors = {
+    backend: AutoImageProcessor.from_pretrained(checkpoint, backend=backend, **remote)
+    for backend in ("torchvision", "pil")
+}
+video_processor = AutoVideoProcessor.from_pretrained(checkpoint, **remote)
+classify = pipeline("video-classification", model=checkpoint, **remote)
+frames = [Image.new("RGB", (40, 30), (60 * index, 20, 90)) for index in range(4)]
+with torch.inference_mode():
+    torch.save(
+        {
+            "logits": classifier(clip).logits,
+            "pooled": base(clip).pooler_output,
+            "pixels": video_processor("video.mp4", return_tensors="pt")["pixel_values"],
+            "frames": {
+                name: processor(frames, return_tensors="pt")["pixel_values"]
+                for name, processor in image_processors.items()
+            },
+        },
+        "seen.pt",
+    )
+classifier.save_pretrained("again")
+video_processor.save_pretrained("again")
+again = AutoModelForVideoClassification.from_pretrained("again", **remote).eval()
+AutoImageProcessor.from_pretrained("again", **remote)
+AutoVideoProcessor.from_pretrained("again", **remote)
+with torch.inference_mode():
+    assert torch.equal(deepcopy(again)(clip).logits, deepcopy(classifier)(clip).logits)  # see tiny_fal.realigned
+print(json.dumps({
+    "classes": [type(part).__name__ for part in (
+        AutoConfig.from_pretrained(checkpoint, **remote), classifier, base, *image_processors.values(), video_processor
+    )],
+    "labels": classify("video.mp4", top_k=2),
+    "modules": sorted(name for name in sys.modules if name.startswith("fal_hf")),
+}))
+"""
+WITHOUT_FAL = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "fal_hf":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Refuse())
+"""
+
+
+@pytest.fixture
+def folder(tiny_checkpoint, tmp_path) -> Path:
+    """What the probe needs: `checkpoint` with code, a clip, a video."""
+    shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint")
+    add_code(tmp_path / "checkpoint")
+    torch.save(random_clip(AutoConfig.from_pretrained(tiny_checkpoint)), tmp_path / "clip.pt")
+    write_video(tmp_path / "video.mp4", moving_frames(20))
+    return tmp_path
+
+
+def run_probe(python: Path | str, code: str, folder: Path, **variables: str) -> dict:
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = {**inherited, "HF_HOME": str(folder / "home"), **variables}
+    process = subprocess.run(
+        [str(python), "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def check_probe(seen: dict, folder: Path):
+    """What was computed without the package is what the package computes."""
+    assert seen["modules"] == []
+    assert seen["classes"] == [
+        "FALConfig",
+        "FALVideoClassifierForVideoClassification",
+        "FALModel",
+        "FALImageProcessor",
+        "FALImageProcessorPil",
+        "FALVideoProcessor",
+    ]
+    assert len(seen["labels"]) == 2 and {entry["label"] for entry in seen["labels"]} <= set("abcde")
+    tensors = torch.load(folder / "seen.pt", weights_only=True)
+    model = FALVideoClassifierForVideoClassification.from_pretrained(folder / "checkpoint").eval()
+    clip = torch.load(folder / "clip.pt", weights_only=True)
+    with torch.inference_mode():
+        torch.testing.assert_close(tensors["logits"], model(clip).logits)
+        torch.testing.assert_close(tensors["pooled"], model.fal(clip).pooler_output)
+    processor = FALVideoProcessor.from_pretrained(folder / "checkpoint")
+    pixels = processor(folder / "video.mp4", return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(tensors["pixels"], pixels)
+    assert tensors["frames"]["pil"].shape == tensors["frames"]["torchvision"].shape
+    torch.testing.assert_close(tensors["frames"]["pil"], tensors["frames"]["torchvision"], atol=0.05, rtol=0)
+
+
+def test_everything_loads_where_the_package_cannot_be_imported(folder):
+    check_probe(run_probe(sys.executable, WITHOUT_FAL + PROBE, folder), folder)
+
+
+def test_everything_loads_from_the_hub_where_the_package_cannot_be_imported(folder):
+    push = "import fal_hf.hub.publish; print(len(fal_hf.hub.publish.push_folder('checkpoint', 'someone/fal').oid))"
+    probe = PROBE.replace('checkpoint, remote = "checkpoint"', 'checkpoint, remote = "someone/fal"')
+    with HubStandIn({"hf_valid": "someone"}) as hub:
+        variables = hub.environment(token="hf_valid", cache=folder / "home")
+        assert run_probe(sys.executable, push, folder, **variables) == 40
+        check_probe(run_probe(sys.executable, WITHOUT_FAL + probe, folder, **variables), folder)
+
+
+@pytest.mark.slow
+def test_everything_loads_in_a_fresh_environment_without_the_package(folder, tmp_path_factory):
+    """A new virtual environment that sees all packages of this one but `fal_hf`."""
+    environment = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    packages = environment / "packages"
+    packages.mkdir()
+    for entry in (entry for folder in site.getsitepackages() for entry in Path(folder).iterdir()):
+        if not entry.name.startswith(("fal_hf", "__editable__", "_editable_impl_fal")):
+            (packages / entry.name).symlink_to(entry)
+    (own,) = environment.glob("lib/python*/site-packages")
+    (own / "packages.pth").write_text(str(packages))
+    check_probe(run_probe(environment / "bin" / "python", PROBE, folder), folder)
+
+
+def test_the_code_is_complete_and_imports_its_own_modules_flat(folder):
+    modules = code_files()
+    assert {"configuration_fal.py", "modeling_fal.py", "video_io.py", "clip_sampling.py"} <= {m.name for m in modules}
+    for module in modules:
+        assert (folder / "checkpoint" / module.name).read_bytes() == module.read_bytes()
+        lines = module.read_text(encoding="utf-8").splitlines()
+        imports = [line.strip() for line in lines if line.strip().startswith(("from .", "import ", "from fal_hf"))]
+        assert not any(line.startswith(("from . ", "from ..", "from fal_hf", "import fal_hf")) for line in imports)
+
+
+def test_the_package_s_own_classes_win_where_it_is_installed(folder):
+    loaded = FALVideoClassifierForVideoClassification.from_pretrained(folder / "checkpoint")
+    assert type(AutoConfig.from_pretrained(folder / "checkpoint")) is fal_hf.FALConfig
+    assert loaded.config.num_labels == 5
+
+
+def test_adding_code_twice_changes_nothing(folder):
+    before = {path.name: path.read_bytes() for path in (folder / "checkpoint").iterdir()}
+    add_code(folder / "checkpoint")
+    assert {path.name: path.read_bytes() for path in (folder / "checkpoint").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", "{", "expected a JSON file"),
+        ("config.json", None, "save_pretrained"),
+        ("video_preprocessor_config.json", None, "FALVideoProcessor"),
+        ("config.json", '{"model_type": "timesformer"}', "got model_type='timesformer'"),
+    ],
+)
+def test_a_folder_that_is_not_complete_is_refused_and_left_as_it_is(tiny_checkpoint, tmp_path, name, content, message):
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(tiny_checkpoint, folder)
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_text(content)
+    files = sorted(folder.iterdir())
+    with pytest.raises(ValueError, match=message):
+        add_code(folder)
+    assert sorted(folder.iterdir()) == files

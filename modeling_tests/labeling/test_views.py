@@ -1,0 +1,216 @@
+"""The views of a video: clips, crops, scales and windows, out of one pass over its frames."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from media_files import moving_frames, write_video
+
+from fal_hf import FALVideoProcessor, VideoError, read_frames
+from fal_hf.labeling import views as views_module
+from fal_hf.labeling.views import PAPER_SCALES, ViewReader, Views, gather_clips, three_crops
+
+PATCH = 4
+WIDTH, HEIGHT = 96, 48
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    return write_video(folder / "moving.mp4", moving_frames(60, height=HEIGHT, width=WIDTH))
+
+
+def make_processor(**options) -> FALVideoProcessor:
+    return FALVideoProcessor(
+        **{"num_frames": 4, "size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}, **options}
+    )
+
+
+def make_reader(processor=None, *, batch_size=8, **views) -> ViewReader:
+    return ViewReader(processor or make_processor(), Views(**views), patch_size=PATCH, batch_size=batch_size)
+
+
+def all_batches(reader, video) -> list[np.ndarray]:
+    """All clips of a video, one array (clips, crops, T, C, H, W) a scale."""
+    return [np.concatenate(scale) for scale in zip(*reader(video).batches, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "sampling", [{}, {"frame_interval_seconds": 0.1}, {"frame_stride": 3}, {"start_seconds": 1.0}, {"fps": 4}]
+)
+@pytest.mark.parametrize("num_clips", [1, 3, 10])
+def test_clips_are_those_of_the_processor(video, sampling, num_clips):
+    processor = make_processor(**sampling)
+    (pixels,) = all_batches(make_reader(processor, num_clips=num_clips), video)
+    clips = [clip.frames for clip in processor.sample_clips(video, num_clips=num_clips)]
+    expected = processor(clips, do_sample_frames=False, return_tensors="np")["pixel_values"]
+    np.testing.assert_array_equal(pixels[:, 0], expected)
+
+
+def test_clips_come_in_batches_of_at_most_the_size_asked_for(video):
+    batches = list(make_reader(num_clips=5, batch_size=2)(video).batches)
+    assert [len(scale) for batch in batches for scale in batch] == [2, 2, 1]
+
+
+def test_all_views_come_out_of_one_pass(video, monkeypatch):
+    passes = []
+
+    def counted(*arguments, **options):
+        passes.append(options["seconds"])
+        return stream(*arguments, **options)
+
+    stream = views_module.stream_frames
+    monkeypatch.setattr(views_module, "stream_frames", counted)
+    pixels = all_batches(make_reader(num_clips=3, num_crops=3, scales=PAPER_SCALES), video)
+    assert [scale.shape[:4] for scale in pixels] == [(3, 3, 4, 3)] * 5
+    (seconds,) = passes
+    assert len(seconds) == 12 and (np.diff(seconds) > 0).all()
+
+
+def test_frames_are_forgotten_after_the_last_clip_that_needs_them():
+    rows = np.stack([np.arange(start, start + 8) for start in range(0, 400, 4)])
+    alive = set()
+
+    class Frame:
+        def __init__(self, number):
+            self.number = number
+            alive.add(number)
+
+        def __del__(self):
+            alive.remove(self.number)
+
+    most = 0
+    for row, clip in zip(rows, gather_clips(map(Frame, range(404)), rows), strict=True):
+        assert [frame.number for frame in clip] == row.tolist()
+        most = max(most, len(alive))
+        del clip
+    assert most <= 12
+
+
+def test_clips_that_repeat_a_frame_or_go_back_get_the_frames_they_name():
+    rows = np.array([[0, 2, 2], [1, 3, 3], [0, 1, 4]])
+    assert list(gather_clips(iter("abcde"), rows)) == [list("acc"), list("bdd"), list("abe")]
+
+
+# ---- crops and scales ----
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 29), (29, 16), (16, 16), (20, 31)])
+def test_the_middle_one_of_three_crops_is_the_processors(height, width):
+    frames = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
+    processor = make_processor(do_resize=False)
+    pixels = processor(frames, do_sample_frames=False, do_center_crop=False, return_tensors="pt")["pixel_values"][0]
+    crops = three_crops(pixels, height=16, width=16)
+    expected = processor(frames, do_sample_frames=False, return_tensors="pt")["pixel_values"][0]
+    torch.testing.assert_close(crops[:, 1], expected, rtol=0, atol=0)
+    assert crops.shape == (2, 3, 3, 16, 16)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_three_crops_reach_from_one_end_of_the_longer_side_to_the_other(turned):
+    frames = torch.arange(40.0).expand(1, 1, 16, 40)
+    crops = three_crops(frames.mT if turned else frames, height=16, width=16)
+    first = (crops.mT if turned else crops)[0, :, 0, 0]
+    assert first[:, 0].tolist() == [0, 12, 24] and first[:, -1].tolist() == [15, 27, 39]
+
+
+def test_frames_smaller_than_a_crop_have_no_three_crops():
+    with pytest.raises(ValueError, match=r"at least 16 x 16 pixels .*, got 40 x 12"):
+        three_crops(torch.zeros(1, 3, 12, 40), height=16, width=16)
+
+
+def test_scales_are_other_resolutions_of_the_same_picture_in_whole_patches(video):
+    processor = make_processor(size={"shortest_edge": 24})
+    pixels = all_batches(make_reader(processor, scales=(0.6, 1.0, 1.4)), video)
+    assert [scale.shape[-2:] for scale in pixels] == [(8, 8), (16, 16), (24, 24)]
+    clips = [clip.frames for clip in processor.sample_clips(video)]
+    for scale, edge in zip(pixels, (8, 16, 24), strict=True):
+        sizes = {"size": {"shortest_edge": edge * 3 // 2}, "crop_size": {"height": edge, "width": edge}}
+        expected = processor(clips, do_sample_frames=False, return_tensors="np", **sizes)["pixel_values"]
+        np.testing.assert_array_equal(scale[:, 0], expected)
+
+
+def test_frames_that_are_not_cropped_are_scaled_as_a_whole(video):
+    processor = make_processor(do_center_crop=False, size={"height": 16, "width": 20})
+    (pixels,) = all_batches(make_reader(processor, scales=(1.4,)), video)
+    assert pixels.shape[-2:] == (24, 28)
+    with pytest.raises(ValueError, match="do_center_crop=False"):
+        make_reader(processor, num_crops=3)
+
+
+# ---- windows ----
+
+
+def test_windows_are_sampled_like_videos_of_their_own(video):
+    processor = make_processor()
+    clips = make_reader(processor, windows=True, window_seconds=0.8, hop_seconds=0.4, num_clips=2)(video)
+    assert clips.window_starts.tolist() == pytest.approx([0.0, 0.4, 0.8, 1.2, 1.6])
+    pixels = np.concatenate([batch[0] for batch in clips.batches])[:, 0]
+    # Twice four midpoints of eighths of 0.8 s, dealt out to two clips.
+    offsets = 0.05 + 0.1 * np.arange(8).reshape(4, 2).T
+    instants = (clips.window_starts[:, None, None] + offsets).reshape(10, 4)
+    frames = [read_frames(video, seconds=clip).frames for clip in instants]
+    expected = processor(frames, do_sample_frames=False, return_tensors="np")["pixel_values"]
+    np.testing.assert_array_equal(pixels, expected)
+
+
+def test_a_window_lasts_as_long_as_a_clip_where_the_checkpoint_says_how_long_that_is(video):
+    clips = make_reader(make_processor(frame_interval_seconds=0.2), windows=True)(video)
+    assert clips.window_seconds == pytest.approx(0.8)
+    assert clips.window_starts.tolist() == pytest.approx([0.0, 0.8, 1.6])
+    clips = make_reader(make_processor(frame_stride=5), windows=True)(video)
+    assert clips.window_seconds == pytest.approx(0.8)
+
+
+def test_a_video_shorter_than_a_window_is_one_window(video):
+    clips = make_reader(windows=True)(video)
+    assert clips.window_starts.tolist() == [0.0] and clips.window_seconds == pytest.approx(2.4)
+    assert [batch[0].shape[0] for batch in clips.batches] == [1]
+
+
+def test_windows_begin_where_the_sampling_begins(video):
+    clips = make_reader(make_processor(start_seconds=1.0), windows=True, window_seconds=0.5)(video)
+    assert clips.window_starts.tolist() == pytest.approx([1.0, 1.5, 1.9])
+
+
+# ---- the rest ----
+
+
+def test_a_reader_can_be_sent_to_another_process(video):
+    reader = make_reader(num_clips=2, scales=(1.0, 1.4))
+    for own, sent in zip(
+        all_batches(reader, video), all_batches(pickle.loads(pickle.dumps(reader)), video), strict=True
+    ):
+        np.testing.assert_array_equal(own, sent)
+
+
+def test_a_clip_must_not_repeat_frames_where_the_checkpoint_says_so(video):
+    reader = make_reader(make_processor(short_clip="error", frame_interval_seconds=0.01), num_clips=1)
+    with pytest.raises(VideoError, match=r"moving\.mp4.*short_clip"):
+        list(reader(video).batches)
+
+
+def test_a_start_behind_the_end_names_the_video(video):
+    with pytest.raises(VideoError, match=r"moving\.mp4: ends at 2\.400 s"):
+        make_reader(make_processor(start_seconds=9.0))(video)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_clips": 0}, "num_clips"),
+        ({"num_crops": 2}, "num_crops"),
+        ({"scales": ()}, "scales"),
+        ({"scales": (1.0, -1.0)}, "scales"),
+        ({"window_seconds": 1.0}, "windows=True"),
+    ],
+)
+def test_wrong_views_are_refused_by_name(options, message):
+    with pytest.raises(ValueError, match=f"{message}.*expected|expected.*{message}"):
+        Views(**options)
+
+
+def test_a_wrong_window_is_refused_with_the_videos_name(video):
+    with pytest.raises(VideoError, match=r"moving\.mp4: hop_seconds: expected at most window_seconds, 1\.0, got 2\.0"):
+        make_reader(windows=True, window_seconds=1.0, hop_seconds=2.0)(video)

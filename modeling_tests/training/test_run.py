@@ -1,0 +1,619 @@
+"""The fine-tuning recipe, and both scripts from end to end on tiny clips."""
+
+import json
+import math
+import re
+import shlex
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_fal import tiny_config, tiny_model
+from torch.nn import functional as F
+from video_classification_files import CLASSES, EXAMPLES, write_class_folders
+
+pytest.importorskip("accelerate")
+pytest.importorskip("evaluate")
+pytest.importorskip("sklearn")
+
+sys.path.insert(0, str(EXAMPLES))
+
+import run_video_classification as trainer_script
+import run_video_classification_no_trainer as accelerate_script
+
+from fal_hf import FALVideoClassifierForVideoClassification, FALVideoProcessor, VideoLabeler
+from fal_hf.training import evaluation as evaluation_script
+from fal_hf.training import run as training_module
+from fal_hf.training.clips import IGNORED
+from fal_hf.training.data import MULTI_LABEL, SINGLE_LABEL
+from fal_hf.training.recipe import (
+    ClassificationLoss,
+    RecipeArguments,
+    build_scheduler,
+    parameter_depth,
+    parameter_groups,
+    rarity_weights,
+)
+from fal_hf.training.run import (
+    ModelArguments,
+    build_model,
+    build_processor,
+    choose_trained_parameters,
+    find_source,
+    parse_arguments,
+)
+
+SCRIPTS = {"trainer": trainer_script, "accelerate": accelerate_script}
+
+
+# ---- recipe ----
+
+
+def test_every_trained_parameter_is_in_one_group_and_only_matrices_decay():
+    model = tiny_model(num_hidden_layers=3)
+    model.fal.layers[0].requires_grad_(False)
+    groups = parameter_groups(model, learning_rate=1.0, weight_decay=0.1, layer_decay=0.5)
+    found = [parameter for group in groups for parameter in group["params"]]
+    assert len({id(parameter) for parameter in found}) == len(found)
+    assert {id(one) for one in found} == {id(one) for one in model.parameters() if one.requires_grad}
+    decays = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
+    for name, parameter in model.named_parameters():
+        is_matrix = name.endswith("weight") and "norm" not in name
+        assert decays.get(id(parameter), 0.1 * is_matrix) == 0.1 * is_matrix, name
+
+
+def test_the_learning_rate_falls_towards_the_embeddings():
+    model = tiny_model(num_hidden_layers=3)
+    groups = parameter_groups(model, learning_rate=1.0, weight_decay=0.1, layer_decay=0.5)
+    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    for name, parameter in model.named_parameters():
+        assert rates[id(parameter)] == 0.5 ** (4 - parameter_depth(name, 3))
+    depths = {name: parameter_depth(name, 3) for name, _ in model.named_parameters()}
+    assert depths["fal.embeddings.cls_token"] == 0 and depths["classifier.weight"] == 4
+    assert depths["fal.layers.2.mlp.fc1.weight"] == 3 and depths["fal.layernorm.weight"] == 4
+
+
+def test_the_learning_rate_drops_after_epochs():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    recipe = RecipeArguments(lr_drop_epochs=[1, 2])
+    scheduler = build_scheduler(optimizer, None, recipe, num_steps=9, epoch_steps=3)
+    rates = []
+    for _ in range(9):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    assert rates == pytest.approx([1.0] * 3 + [0.1] * 3 + [0.01] * 3)
+
+
+LOGITS = torch.linspace(-2, 2, 15).reshape(5, 3).sin() * 3
+CLASSES_OF_FIVE = torch.tensor([0, 2, 1, 1, 0])
+
+
+def loss_of(loss: ClassificationLoss, labels: torch.Tensor, rows=slice(None), **kwargs) -> torch.Tensor:
+    return loss(SimpleNamespace(logits=LOGITS[rows]), labels[rows], **kwargs)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_loss_is_torchs_cross_entropy_for_indices_and_shares(smoothing):
+    loss = ClassificationLoss(SINGLE_LABEL, label_smoothing=smoothing)
+    expected = F.cross_entropy(LOGITS, CLASSES_OF_FIVE, label_smoothing=smoothing)
+    torch.testing.assert_close(loss_of(loss, CLASSES_OF_FIVE), expected)
+    torch.testing.assert_close(loss_of(loss, F.one_hot(CLASSES_OF_FIVE, 3).float()), expected)
+
+
+def test_the_loss_of_several_labels_is_torchs_binary_cross_entropy():
+    labels = F.one_hot(CLASSES_OF_FIVE, 3).float()
+    loss = ClassificationLoss(MULTI_LABEL, label_smoothing=0.2)
+    torch.testing.assert_close(loss_of(loss, labels), F.binary_cross_entropy_with_logits(LOGITS, labels * 0.8 + 0.1))
+    weighted = ClassificationLoss(MULTI_LABEL, class_weights=torch.tensor([1.0, 2.0, 3.0]))
+    expected = F.binary_cross_entropy_with_logits(LOGITS, labels, pos_weight=torch.tensor([1.0, 2.0, 3.0]))
+    torch.testing.assert_close(loss_of(weighted, labels), expected)
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "labels"),
+    [
+        (SINGLE_LABEL, CLASSES_OF_FIVE),
+        (SINGLE_LABEL, F.one_hot(CLASSES_OF_FIVE, 3) * 0.7 + 0.1),
+        (MULTI_LABEL, F.one_hot(CLASSES_OF_FIVE, 3).float()),
+    ],
+)
+def test_parts_of_a_batch_add_up_and_clips_left_out_change_nothing(problem_type, labels):
+    loss = ClassificationLoss(problem_type, class_weights=torch.tensor([1.0, 2.0, 0.5]))
+    whole = loss_of(loss, labels)
+    parts = [loss_of(loss, labels, rows, num_items_in_batch=labels.numel()) for rows in (slice(2), slice(2, 5))]
+    torch.testing.assert_close(sum(parts), whole)
+    marked = labels.clone()
+    marked[1] = IGNORED
+    torch.testing.assert_close(loss_of(loss, marked), loss_of(loss, labels, [0, 2, 3, 4]))
+    nothing = loss_of(loss, torch.full_like(labels, IGNORED))
+    assert nothing == 0 and math.isfinite(nothing)
+
+
+def test_rare_labels_weigh_more_and_clips_weigh_one_on_average():
+    labels = torch.tensor([0, 0, 0, 1])
+    weights = rarity_weights(labels, 3)
+    assert weights[labels].mean() == pytest.approx(1.0) and weights[1] == pytest.approx(3 * weights[0].item())
+    several = torch.tensor([[1.0, 0], [1, 1], [1, 0], [0, 0]])
+    assert rarity_weights(several, 2).tolist() == pytest.approx([1 / 3, 3.0])
+
+
+# ---- arguments and model ----
+
+
+def test_an_argument_file_gives_what_the_command_line_overrules(tmp_path):
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps({"learning_rate": 0.5, "num_train_epochs": 7, "lr_drop_epochs": [3]}))
+    arguments = parse_arguments([str(path), "--output_dir", str(tmp_path), "--num_train_epochs", "2", "--use_cpu"])
+    assert arguments.training.learning_rate == 0.5 and arguments.training.num_train_epochs == 2
+    assert arguments.recipe.lr_drop_epochs == [3]
+    path.write_text(json.dumps({"learningrate": 0.5}))
+    with pytest.raises(ValueError, match="got learningrate"):
+        parse_arguments([str(path), "--output_dir", str(tmp_path)])
+
+
+@pytest.mark.parametrize("path", sorted((EXAMPLES / "recipes").glob("*.json")), ids=lambda path: path.stem)
+def test_every_recipe_is_understood(path, tmp_path):
+    options = [] if path.stem == "small_set" else ["--bf16", "false"]
+    arguments = parse_arguments([str(path), "--output_dir", str(tmp_path), "--use_cpu", *options])
+    for name, value in json.loads(path.read_text()).items():
+        (kind,) = [kind for kind in arguments if name in kind.__dataclass_fields__]
+        if name != "bf16":
+            assert getattr(kind, name) == value, name
+    accelerate_script.refuse_what_is_not_done(arguments.training)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model_name_or_path", "a", "--config_name", "fal"], "got both"),
+        (["--config_overrides", "hidden_size=8"], "expected --config_name"),
+        (["--frame_stride", "2", "--spread_frames"], "expected one of"),
+        (["--layer_decay", "1.5"], "--layer_decay"),
+        (["--class_weights", "--balanced_sampling"], "got both"),
+        (["--early_stopping_patience", "2"], "--load_best_model_at_end"),
+        (["--lr_drop_epochs", "2", "--warmup_steps", "3"], "got both"),
+        (["--license", "mine"], "--license"),
+        (["--eval_num_crops", "2"], "expected 1 or 3"),
+        (["--fp16"], "--fp16: expected a GPU"),
+        (["--lora_rank", "2", "--freeze_layers", "1"], "--lora_rank: expected it without"),
+        (["--freeze_layers", "-1"], "expected at least 0"),
+        (["--lr_drop_epochs", "2", "--lr_scheduler_type", "cosine"], "got both"),
+    ],
+)
+def test_arguments_that_contradict_one_another_are_refused(options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        parse_arguments(["--output_dir", str(tmp_path), "--use_cpu", *options])
+
+
+@pytest.mark.parametrize("options", [["--ema_decay", "0.9"], ["--lora_rank", "2"]])
+def test_what_needs_whole_weights_is_refused_with_fsdp(options, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError, match="expected FSDP without them"):
+        parse_arguments(["--output_dir", str(tmp_path), "--use_cpu", *options])
+
+
+def test_the_loop_refuses_what_it_does_not_do(tmp_path):
+    arguments = parse_arguments(["--output_dir", str(tmp_path), "--use_cpu", "--neftune_noise_alpha", "1"])
+    with pytest.raises(ValueError, match=r"--neftune_noise_alpha: run_video_classification\.py does that"):
+        accelerate_script.refuse_what_is_not_done(arguments.training)
+    options = ["--lr_scheduler_type", "reduce_lr_on_plateau", "--eval_strategy", "epoch"]
+    arguments = parse_arguments(["--output_dir", str(tmp_path), "--use_cpu", *options])
+    with pytest.raises(ValueError, match=r"reduce_lr_on_plateau: run_video_classification\.py does that"):
+        accelerate_script.refuse_what_is_not_done(arguments.training)
+
+
+def test_the_labels_of_a_checkpoint_keep_their_order_and_head(tiny_checkpoint):
+    options = {"source": tiny_checkpoint, "problem_type": SINGLE_LABEL}
+    start = FALVideoClassifierForVideoClassification.from_pretrained(tiny_checkpoint)
+    kept = build_model(ModelArguments(drop_path_rate=0.2), labels=list("edcba"), **options)
+    assert kept.config.id2label == start.config.id2label and kept.config.drop_path_rate == 0.2
+    assert torch.equal(kept.classifier.weight, start.classifier.weight)
+    new = build_model(ModelArguments(), labels=["x", "y"], **options)
+    assert new.config.id2label == {0: "x", 1: "y"} and new.classifier.weight.shape[0] == 2
+    assert torch.equal(new.fal.layernorm.weight, start.fal.layernorm.weight)
+
+
+def test_weights_that_do_not_fit_their_configuration_are_refused(tiny_checkpoint, tmp_path):
+    model = FALVideoClassifierForVideoClassification.from_pretrained(tiny_checkpoint)
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "intermediate_size": 48}))
+    with pytest.raises(ValueError, match=r"mlp\.fc1\.bias is missing or differs"):
+        build_model(ModelArguments(), tmp_path, labels=["x"], problem_type=SINGLE_LABEL)
+
+
+def test_a_model_from_nothing_has_the_sizes_that_are_asked_for():
+    arguments = ModelArguments(
+        config_name="fal-small",
+        config_overrides="hidden_size=32,num_attention_heads=2,num_hidden_layers=1,attention_type=axial",
+        num_frames=4,
+        image_size=32,
+    )
+    model = build_model(arguments, "fal-small", labels=["x", "y"], problem_type=SINGLE_LABEL)
+    processor = build_processor(arguments, "fal-small", model.config)
+    assert model.config.attention_type == "axial" and model.config.id2label == {0: "x", 1: "y"}
+    assert model.config.grid_size == (4, 2, 2)
+    assert (processor.num_frames, processor.crop_size.height) == (4, 32)
+
+
+def test_the_processor_takes_another_distance_of_frames(tiny_checkpoint):
+    arguments = ModelArguments(frame_interval_seconds=0.5, num_frames=6)
+    processor = build_processor(arguments, tiny_checkpoint, None)
+    assert (processor.num_frames, processor.frame_interval_seconds) == (6, 0.5)
+    spread = build_processor(ModelArguments(spread_frames=True), processor_folder(processor, tiny_checkpoint), None)
+    assert spread.frame_interval_seconds is None
+
+
+def processor_folder(processor: FALVideoProcessor, folder: Path) -> Path:
+    target = folder / "timed"
+    processor.save_pretrained(target)
+    return target
+
+
+def test_frozen_parts_have_no_gradient():
+    head = choose_trained_parameters(tiny_model(), ModelArguments(freeze_backbone=True))
+    assert {name for name, one in head.named_parameters() if one.requires_grad} == {
+        "classifier.weight",
+        "classifier.bias",
+    }
+    blocks = choose_trained_parameters(tiny_model(), ModelArguments(freeze_layers=1))
+    frozen = {name for name, one in blocks.named_parameters() if not one.requires_grad}
+    assert all(name.startswith(("fal.embeddings.", "fal.layers.0.")) for name in frozen)
+    assert "fal.embeddings.cls_token" in frozen and "fal.layers.0.mlp.fc1.weight" in frozen
+
+
+def test_an_image_vit_is_converted_first(tmp_path):
+    from transformers import ViTConfig, ViTForImageClassification
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    vit = ViTForImageClassification(ViTConfig(**sizes, image_size=16, patch_size=8))
+    vit.save_pretrained(tmp_path / "vit")
+    arguments = ModelArguments(model_name_or_path=str(tmp_path / "vit"), num_frames=4)
+    source = find_source(arguments, tmp_path / "run")
+    model = build_model(arguments, source, labels=["x", "y", "z"], problem_type=SINGLE_LABEL)
+    assert model.config.grid_size == (4, 2, 2) and model.config.attention_type == "divided_space_time"
+    assert model.fal.embeddings.time_embeddings.abs().sum() > 0
+    projections = [
+        weight
+        for name, weight in vit.state_dict().items()
+        if name.endswith(("mlp.fc1.weight", "intermediate.dense.weight"))
+    ]
+    assert torch.equal(model.fal.layers[0].mlp.fc1.weight, projections[0])
+
+
+def test_weights_get_the_size_that_is_asked_for_before_training(tiny_checkpoint, tmp_path):
+    arguments = ModelArguments(model_name_or_path=str(tiny_checkpoint), num_frames=6, image_size=24)
+    for _ in range(2):  # an earlier start is replaced
+        source = find_source(arguments, tmp_path)
+    model = build_model(arguments, source, labels=list("abcde"), problem_type=SINGLE_LABEL)
+    processor = build_processor(arguments, source, model.config)
+    assert model.config.grid_size == (6, 6, 6) and model.fal.embeddings.time_embeddings.shape[1] == 6
+    assert (processor.num_frames, processor.crop_size.height) == (6, 24)
+    start = FALVideoClassifierForVideoClassification.from_pretrained(tiny_checkpoint)
+    assert torch.equal(model.classifier.weight, start.classifier.weight)
+    assert find_source(ModelArguments(model_name_or_path=str(tiny_checkpoint)), tmp_path) == str(tiny_checkpoint)
+
+
+# ---- scripts ----
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory) -> Path:
+    """A tiny model to start from, with drop path, so that a run depends on torch's randomness."""
+    folder = tmp_path_factory.mktemp("start")
+    model = tiny_model(tiny_config(drop_path_rate=0.2), std=0.02)
+    model.save_pretrained(folder)
+    size = model.config.image_size[0]
+    crop = {"height": size, "width": size}
+    FALVideoProcessor(num_frames=4, size={"shortest_edge": size}, crop_size=crop).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory) -> Path:
+    return write_class_folders(tmp_path_factory.mktemp("clips"), per_class=8)
+
+
+@pytest.fixture
+def train(start, clips, tmp_path):
+    """Runs a script and returns its output folder."""
+
+    def run(script: str, name: str, *options: str, folder: Path | None = None) -> Path:
+        output = tmp_path / name
+        is_named = {"--train_file", "--dataset_name"} & set(options)
+        source = [] if is_named else ["--train_dir", str(folder or clips)]
+        usual = ["--per_device_train_batch_size", "3", "--learning_rate", "1e-3", "--logging_steps", "1"]
+        arguments = ["--model_name_or_path", str(start), *source, "--train_val_split", "0.25", *usual]
+        common = ["--output_dir", str(output), "--use_cpu", "--report_to", "none", "--disable_tqdm", "true"]
+        SCRIPTS[script].main([*arguments, *common, *options])
+        return output
+
+    return run
+
+
+def final_weights(output: Path) -> dict[str, torch.Tensor]:
+    return load_file(output / "model" / "model.safetensors")
+
+
+def losses(output: Path) -> list[float]:
+    history = json.loads((output / "trainer_state.json").read_text())["log_history"]
+    return [float(entry["loss"]) for entry in history if "loss" in entry]
+
+
+def assert_same_weights(first: Path, second: Path, *, tolerance: float = 0.0):
+    weights, others = final_weights(first), final_weights(second)
+    assert weights.keys() == others.keys()
+    for name, weight in weights.items():
+        torch.testing.assert_close(
+            weight, others[name], atol=tolerance, rtol=0, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+# What both scripts are run with to be compared. Drop path is off: they draw from torch's randomness in another order.
+EVERYTHING = (
+    "--drop_path_rate=0 "
+    "--num_train_epochs=2 --gradient_accumulation_steps=2 --ema_decay=0.5 --layer_decay=0.8 --class_weights "
+    "--label_smoothing_factor=0.1 --lr_scheduler_type=cosine --warmup_steps=1 --weight_decay=0.05 --mixup_alpha=0.8 "
+    "--cutmix_alpha=1.0 --colour_ops=1 --random_erasing=0.3 --horizontal_flip=0.5 --gradient_checkpointing "
+    "--eval_strategy=epoch --eval_num_clips=2 --eval_num_crops=3 --save_strategy=no"
+)
+LORA = "--drop_path_rate=0 --max_steps=4 --lora_rank=2 --ema_decay=0.5 --gradient_checkpointing --save_strategy=no"
+SGD = (
+    "--drop_path_rate=0 "
+    "--max_steps=5 --optim=sgd --optim_args=momentum=0.9 --lr_drop_epochs 1 --balanced_sampling --freeze_layers=1 "
+    "--max_grad_norm=0 --save_strategy=no"
+)
+
+
+@pytest.mark.parametrize("options", [EVERYTHING, SGD, LORA], ids=["adamw", "sgd", "lora"])
+def test_both_scripts_train_the_same(train, options):
+    outputs = [train(script, script, *options.split()) for script in SCRIPTS]
+    assert losses(outputs[0]) == pytest.approx(losses(outputs[1]), rel=1e-4)
+    assert len(losses(outputs[0])) == (5 if options is SGD else 4)
+    assert_same_weights(*outputs, tolerance=1e-5)
+    first, second = (json.loads((output / "all_results.json").read_text()) for output in outputs)
+    for name in ("validation_loss", "train_loss"):
+        assert first[name] == pytest.approx(second[name], rel=1e-4)
+    for results in (first, second):
+        num_steps = results["train_steps_per_second"] * results["train_runtime"]
+        assert num_steps == pytest.approx(len(losses(outputs[0])), rel=0.01)
+        num_clips = results["train_samples_per_second"] * results["train_runtime"]
+        assert num_clips == pytest.approx(num_steps * (6 if options is EVERYTHING else 3), rel=0.01)
+
+
+def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Steps and values of every curve in the event files of a folder."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    curves = {}
+    for path in sorted(folder.rglob("*.tfevents.*")):
+        events = accumulator.EventAccumulator(str(path)).Reload()
+        for name in events.Tags()["scalars"]:
+            curves.setdefault(name, []).extend((event.step, event.value) for event in events.Scalars(name))
+    return curves
+
+
+def test_tensorboard_shows_the_same_curves_of_both_scripts(train):
+    options = "--max_steps=4 --logging_steps=2 --eval_strategy=steps --eval_steps=2 --drop_path_rate=0"
+    outputs = [train(script, script, *options.split(), "--report_to", "tensorboard") for script in SCRIPTS]
+    first, second = map(read_curves, outputs)
+    for name in ("train/loss", "train/learning_rate", "train/grad_norm", "eval/loss", "eval/accuracy"):
+        assert [step for step, _ in second[name]] == [2, 4], name
+    for name in second.keys() - {"train/train_runtime"}:
+        if not name.endswith("_per_second"):
+            torch.testing.assert_close(torch.tensor(first[name]), torch.tensor(second[name]), atol=0, rtol=1e-3)
+    assert {"train/train_runtime", "train/train_loss", "train/validation_accuracy"} <= second.keys()
+    shown = json.loads((outputs[1] / "all_results.json").read_text())["validation_loss"]
+    assert second["train/validation_loss"] == [(4, pytest.approx(shown))]
+
+
+def test_a_tracker_that_is_not_installed_is_named(train, monkeypatch):
+    monkeypatch.setattr("accelerate.tracking._available_trackers", [])
+    with pytest.raises(ImportError, match="--report_to: tensorboard is not installed"):
+        train("accelerate", "run", "--report_to", "tensorboard")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("step", [2, 4], ids=["inside an epoch", "between epochs"])
+def test_a_resumed_run_ends_as_an_unbroken_one(train, script, step):
+    """An epoch has 4 steps of 3 clips; the run has 6, and evaluates now and then."""
+    options = "--max_steps=6 --save_strategy=steps --save_steps=2 --eval_strategy=steps --eval_steps=2 --ema_decay=0.5"
+    options = [*options.split(), "--dataloader_num_workers", "1", "--horizontal_flip", "0.5", "--mixup_alpha", "0.8"]
+    unbroken = train(script, "unbroken", *options)
+    checkpoint = unbroken / f"checkpoint-{step}"
+    resumed = train(script, "resumed", *options, "--resume_from_checkpoint", str(checkpoint))
+    assert losses(unbroken) == losses(resumed)
+    assert_same_weights(unbroken, resumed)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_best_weights_are_kept_by_a_run_that_goes_on_elsewhere(train, script):
+    """The learning rate lets every later evaluation be worse than the first."""
+    options = "--save_strategy=steps --save_steps=1 --eval_strategy=steps --eval_steps=1 --load_best_model_at_end"
+    options = [*options.split(), "--learning_rate", "1", "--max_grad_norm", "0", "--max_steps", "3"]
+    first = train(script, "first", *options)
+    history = json.loads((first / "trainer_state.json").read_text())["log_history"]
+    evaluations = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+    assert min(evaluations) == evaluations[0] < evaluations[-1]
+    second = train(script, "second", *options, "--resume_from_checkpoint", str(first / "checkpoint-2"))
+    assert_same_weights(first, second)
+    for output in (first, second):
+        results = json.loads((output / "all_results.json").read_text())
+        assert results["validation_loss"] == pytest.approx(evaluations[0])
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_evaluations_that_cannot_be_are_refused(train, script):
+    options = ["--max_steps", "1", "--eval_strategy", "epoch"]
+    with pytest.raises(ValueError, match="--eval_strategy: expected validation clips"):
+        train(script, "no clips", *options, "--train_val_split", "0")
+    best = ["--save_strategy", "epoch", "--load_best_model_at_end", "--metric_for_best_model", "beauty"]
+    with pytest.raises((ValueError, KeyError), match="beauty"):
+        train(script, "no metric", *options, *best)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_checkpoint_that_is_not_whole_is_not_the_last_one(train, script, monkeypatch):
+    options = ["--save_strategy", "steps", "--save_steps", "1", "--max_steps", "3"]
+    unbroken = train(script, "unbroken", *options)
+    torch_save = torch.save
+
+    def killed_in_the_second_checkpoint(content, path, *arguments, **keywords):
+        if "checkpoint-2" in str(path):
+            raise KeyboardInterrupt
+        torch_save(content, path, *arguments, **keywords)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(torch, "save", killed_in_the_second_checkpoint)
+        train(script, "killed", *options)
+    output = unbroken.with_name("killed")
+    assert (output / "checkpoint-2" / "model.safetensors").exists()
+    train(script, "killed", *options, "--resume_from_checkpoint", "last")
+    assert_same_weights(unbroken, output)
+
+
+def test_going_on_from_the_last_checkpoint(train):
+    options = ["--save_strategy", "steps", "--save_steps", "1", "--save_total_limit", "2"]
+    options += ["--resume_from_checkpoint", "last"]
+    output = train("accelerate", "run", *options, "--max_steps", "3")
+    assert sorted(path.name for path in output.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-3"]
+    train("accelerate", "run", *options, "--max_steps", "4")
+    assert len(losses(output)) == 4 and (output / "checkpoint-4").is_dir()
+    assert json.loads((output / "labels.json").read_text()) == list(CLASSES)
+    (output / "labels.json").write_text(json.dumps(CLASSES[::-1]))
+    with pytest.raises(ValueError, match="expected its labels, dark, bright; the clips have bright, dark"):
+        train("accelerate", "run", *options, "--max_steps", "5")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_result_labels_videos_and_has_a_card(train, script, clips):
+    """30 epochs: bright and dark clips are told apart."""
+    options = "--num_train_epochs=30 --learning_rate=5e-3 --eval_strategy=epoch --save_strategy=epoch"
+    best = "--load_best_model_at_end --metric_for_best_model=accuracy --early_stopping_patience=3 --license=mit"
+    output = train(script, "run", *options.split(), *best.split(), "--train_test_split", "0.25")
+    results = json.loads((output / "all_results.json").read_text())
+    assert results["validation_accuracy"] == results["test_accuracy"] == 1.0
+    assert len(losses(output)) < 30 * 3  # stopped early
+    labeler = VideoLabeler.from_pretrained(output / "model")
+    for name in CLASSES:
+        assert labeler(clips / name / "0.mp4").labels[0].label == name
+    card = (output / "model" / "README.md").read_text()
+    assert "runtime" not in card
+    assert (
+        "license: mit" in card and "accuracy (test, video level)" in card and "evaluate_video_classification" in card
+    )
+    splits = [json.loads(line)["split"] for line in (output / "clips.jsonl").read_text().splitlines()]
+    assert {name: splits.count(name) for name in set(splits)} == {"train": 8, "validation": 4, "test": 4}
+
+
+@pytest.mark.parametrize("as_dataset", [False, True], ids=["folder", "data set"])
+def test_the_command_on_the_card_prints_the_figure_on_the_card(train, clips, monkeypatch, as_dataset):
+    source = ["--dataset_name", str(clips)] if as_dataset else []
+    output = train("trainer", "run", "--max_steps", "2", *source, "--seed", "7")
+    card = (output / "model" / "README.md").read_text()
+    assert "2 steps in batches of 3" in card
+    (command,) = re.findall(r"python examples/evaluate_video_classification\.py .*", card)
+    monkeypatch.chdir(output)
+    (output / clips.name).symlink_to(clips)
+    evaluation_script.main([*shlex.split(command)[2:], "--output_dir", "evaluation", "--device", "cpu"])
+    (figures,) = json.loads(Path("evaluation/evaluation.json").read_text())["results"]
+    results = json.loads((output / "all_results.json").read_text())
+    assert figures["num_videos"] == 4
+    assert figures["accuracy"] == results["validation_accuracy"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_real_clips_from_the_default_checkpoint(script, media, tmp_path):
+    rows = ["path,label,group"]
+    for index, path in enumerate(sorted((media / "surveillance").glob("*/*01?.mp4"))):
+        rows.append(f"{path},{path.parent.name},film {index // 3}")
+    (tmp_path / "clips.csv").write_text("\n".join(rows))
+    options = [
+        "--train_file",
+        str(tmp_path / "clips.csv"),
+        "--output_dir",
+        str(tmp_path),
+        "--max_steps",
+        "2",
+        "--use_cpu",
+    ]
+    SCRIPTS[script].main([*options, "--train_val_split", "0.3", "--report_to", "none", "--eval_num_clips", "2"])
+    results = json.loads((tmp_path / "all_results.json").read_text())
+    assert 0 <= results["validation_accuracy"] <= 1 and results["validation_unreadable"] == 0
+    assert VideoLabeler.from_pretrained(tmp_path / "model").names == ["fight", "no_fight"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_several_labels(train, script, clips, tmp_path):
+    rows = [
+        {"path": str(path), "labels": [path.parent.name, "first"] if path.stem < "4" else [path.parent.name]}
+        for path in sorted(clips.glob("*/*.mp4"))
+    ]
+    manifest = tmp_path / "clips.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    output = train(script, script, "--train_file", str(manifest), "--max_steps", "2", "--mixup_alpha", "0.5")
+    config = json.loads((output / "model" / "config.json").read_text())
+    assert config["problem_type"] == MULTI_LABEL and sorted(config["label2id"]) == ["bright", "dark", "first"]
+    results = json.loads((output / "all_results.json").read_text())
+    assert 0 <= results["validation_mean_average_precision"] <= 1
+
+
+def test_unreadable_clips_are_counted_and_too_many_stop_the_run(train, tmp_path, capsys):
+    folder = write_class_folders(tmp_path / "clips", per_class=4)
+    (folder / "dark" / "text.mp4").write_text("no video")
+    output = train("trainer", "run", "--max_steps", "1", "--max_unreadable_share", "0.2", folder=folder)
+    assert "1 of 9 clips left out as unreadable" in capsys.readouterr().out
+    (line,) = (output / "unreadable.jsonl").read_text().splitlines()
+    assert json.loads(line)["path"].endswith("text.mp4") and json.loads(line)["reason"]
+    with pytest.raises(RuntimeError, match="1 of 9 clips cannot be read"):
+        train("trainer", "other", "--max_steps", "1", folder=folder)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_bfloat16_and_workers(train, script):
+    options = ["--max_steps", "2", "--dataloader_num_workers", "2"]
+    whole, half = train(script, "float32", *options), train(script, "bfloat16", *options, "--bf16")
+    assert losses(half) == pytest.approx(losses(whole), rel=0.01) and losses(half) != losses(whole)
+    assert all(weight.dtype == torch.float32 for weight in final_weights(half).values())
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_lora_adapters_are_merged_into_the_result(train, script, start):
+    pytest.importorskip("peft")
+    output = train(script, script, "--max_steps", "2", "--lora_rank", "2", "--learning_rate", "0.1")
+    before, after = load_file(start / "model.safetensors"), final_weights(output)
+    assert before.keys() == after.keys()
+    changed = {
+        name
+        for name in before
+        if before[name].shape != after[name].shape or not torch.equal(before[name], after[name])
+    }
+    assert all("qkv.weight" in name or "o_proj.weight" in name or name.startswith("classifier") for name in changed)
+    assert any("qkv" in name for name in changed)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_result_is_pushed_once_with_its_card(train, script, monkeypatch):
+    pushed = []
+
+    def push(folder, repo_id, **options):
+        pushed.append((repo_id, options, sorted(path.name for path in folder.iterdir())))
+
+    monkeypatch.setattr(training_module, "push_folder", push)
+    options = ["--push_to_hub", "--hub_model_id", "me/clips", "--hub_private_repo", "true", "--save_strategy", "steps"]
+    train(script, script, "--max_steps", "2", "--save_steps", "1", *options)
+    ((repo_id, settings, files),) = pushed
+    assert repo_id == "me/clips" and settings["private"] is True
+    assert {"README.md", "config.json", "model.safetensors", "video_preprocessor_config.json"} <= set(files)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_compiled_model_trains_the_same(train, script):
+    options = ["--max_steps", "2", "--drop_path_rate", "0", "--save_strategy", "no"]
+    assert_same_weights(
+        train(script, "eager", *options), train(script, "compiled", *options, "--torch_compile"), tolerance=1e-5
+    )

@@ -1,0 +1,194 @@
+"""Which videos a collection holds: files, folders, globs, manifests, standard input and URLs, each video once."""
+
+import csv
+import glob
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from ..model.video_io import VideoError
+from ..model.video_source import is_url
+
+# Containers that are looked for in folders; a file that is named is taken whatever it is called.
+VIDEO_SUFFIXES = frozenset(
+    {
+        *{".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"},
+        *{".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"},
+    }
+)
+# The column of a CSV manifest, or the key of a JSON Lines one, that names the video: the first of these that is there.
+MANIFEST_COLUMNS = ("video", "path", "file_name", "url")
+STANDARD_INPUT = "-"
+
+
+@dataclass(frozen=True)
+class VideoInput:
+    """
+    A video to be labelled.
+
+    Args:
+        name: As it was given or found.
+        key: Absolute path without symbolic links, or URL. Inputs of the same key are the same video.
+        identity: Size in bytes and time of the last change in nanoseconds; None where it is not a file of this
+            machine. A file that has changed is another video.
+    """
+
+    name: str
+    key: str
+    identity: tuple[int, int] | None
+
+
+def find_videos(inputs: Iterable[str], *, manifest: str | None = None) -> list[VideoInput]:
+    """
+    The videos of a collection, each once, in the order in which they are named first.
+
+    Args:
+        inputs: Paths of files; folders, in which all video files at any depth are found, in the order of their names;
+            patterns with `*`, `?` or `[...]` (`**` for any depth); http(s) URLs; fsspec URLs (`s3://`, `gs://`,
+            `hf://`, ...), which may be patterns as well or, ending in `/`, folders; `-` for standard input, one of
+            all these a line.
+        manifest: A file that names videos: one a line, or a `.csv` or `.jsonl` file with a column or key `video`,
+            `path`, `file_name` or `url`. Its relative paths begin at its folder.
+
+    Raises:
+        ValueError: a pattern, folder or manifest names no video.
+        OSError: a manifest cannot be read.
+        ImportError: the package for an fsspec URL is missing.
+    """
+    found: dict[str, VideoInput] = {}
+    for name in [*_expand(inputs), *_expand(_read_manifest(manifest) if manifest else ())]:
+        video = _as_input(name)
+        found.setdefault(video.key, video)
+    return list(found.values())
+
+
+def _as_input(name: str) -> VideoInput:
+    if has_scheme(name):
+        return VideoInput(name, name, None)
+    try:
+        status = os.stat(name)
+    except OSError:  # labelling it says what is wrong
+        return VideoInput(name, os.path.realpath(name), None)
+    return VideoInput(name, os.path.realpath(name), (status.st_size, status.st_mtime_ns))
+
+
+def has_scheme(name: str) -> bool:
+    """Whether a name is a URL of any kind."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name) is not None
+
+
+@contextmanager
+def opened_input(key: str) -> Iterator[str | BinaryIO]:
+    """What a video reader takes for the key of an input: itself, or an open file for an fsspec URL."""
+    if not has_scheme(key) or is_url(key):
+        yield key
+        return
+    import fsspec
+
+    with fsspec.open(key, "rb") as file:
+        yield file
+
+
+def reason_of(error: Exception, name: str) -> str:
+    """One line on why a video failed, with its name."""
+    return f"{name}: {error.reason if isinstance(error, VideoError) else describe_error(error)}"
+
+
+def describe_error(error: Exception) -> str:
+    """One line on an error; its type is left out where the message is meant for users."""
+    message = " ".join(str(error).split())
+    return message if isinstance(error, ValueError) and message else f"{type(error).__name__}: {message}"
+
+
+# ---- names to names ----
+
+
+def _expand(inputs: Iterable[str]) -> Iterator[str]:
+    for name in inputs:
+        if name == STANDARD_INPUT:
+            yield from _expand(_lines(sys.stdin))
+        elif is_url(name):
+            yield name
+        elif has_scheme(name):
+            yield from _find_remote(name)
+        elif os.path.isdir(name):
+            yield from _checked(name, _walk(name))
+        elif glob.has_magic(name) and not os.path.exists(name):
+            matches = sorted(glob.glob(name, recursive=True))
+            yield from _checked(name, [match for match in matches if not os.path.isdir(match)])
+        else:
+            yield name
+
+
+def _walk(folder: str) -> list[str]:
+    found = []
+    for parent, folders, files in os.walk(folder):
+        folders.sort()
+        found += [os.path.join(parent, file) for file in sorted(files) if _is_video_name(file)]
+    return found
+
+
+def _is_video_name(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
+
+
+def _find_remote(url: str) -> Sequence[str]:
+    """The files that an fsspec URL stands for: itself, the matches of a pattern, or the videos of a folder."""
+    if not url.endswith("/") and not glob.has_magic(url):
+        return [url]
+    from fsspec.core import url_to_fs
+
+    filesystem, path = url_to_fs(url)
+    is_folder = url.endswith("/")
+    found = filesystem.find(path, detail=True) if is_folder else filesystem.glob(path, detail=True)
+    files = sorted(name for name, about in found.items() if about["type"] == "file")
+    names = [name for name in files if not is_folder or _is_video_name(name)]
+    return _checked(url, [filesystem.unstrip_protocol(name) for name in names])
+
+
+def _checked(what: str, found: Sequence[str]) -> Sequence[str]:
+    if not found:
+        raise ValueError(f"{what}: expected a video at least, found none; a folder's files are known by their suffix")
+    return found
+
+
+# ---- manifests ----
+
+
+def _read_manifest(path: str) -> list[str]:
+    reader = {".csv": _csv_names, ".jsonl": _json_lines_names}.get(Path(path).suffix.lower(), _lines)
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        try:
+            names = list(reader(file))
+        except (ValueError, csv.Error) as error:
+            raise ValueError(f"{path}: {error}") from error
+    folder = os.path.dirname(path)
+    return list(_checked(path, [name if has_scheme(name) else os.path.join(folder, name) for name in names]))
+
+
+def _lines(file: Iterable[str]) -> Iterator[str]:
+    return (line.strip("\r\n") for line in file if line.strip())
+
+
+def _csv_names(file: Iterable[str]) -> Iterator[str]:
+    return (_name_in(row, where=f"line {number}") for number, row in enumerate(csv.DictReader(file), start=2))
+
+
+def _json_lines_names(file: Iterable[str]) -> Iterator[str]:
+    return (_name_in(json.loads(line), where=f"line {number}") for number, line in enumerate(_lines(file), start=1))
+
+
+def _name_in(row: dict, *, where: str) -> str:
+    for column in MANIFEST_COLUMNS:
+        if isinstance(row, dict) and isinstance(row.get(column), str) and row[column]:
+            return row[column]
+    raise ValueError(f"{where}: expected one of {', '.join(MANIFEST_COLUMNS)} to name a video, found none of them")
+
+
+__all__ = ["VideoInput", "find_videos", "opened_input"]

@@ -1,0 +1,668 @@
+"""
+What a foreign checkpoint is: recognised by the names of its tensors, brought to FAL's, with sizes from the tensors.
+
+All layouts are brought to the names of transformers' TimeSformer first, which `TIMESFORMER_MAPPING` brings to FAL's.
+Every tensor is used or listed as left out; what a configuration says beside the tensors must agree with them.
+"""
+
+import re
+from dataclasses import dataclass
+from math import isqrt
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import (
+    PreTrainedModel,
+    TimesformerForVideoClassification,
+    TimesformerModel,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTModel,
+)
+from transformers.activations import ACT2FN
+from transformers.core_model_loading import WeightRenaming, apply_renamings
+from transformers.image_utils import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    IMAGENET_STANDARD_MEAN,
+    IMAGENET_STANDARD_STD,
+    PILImageResampling,
+)
+from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, VIDEO_PROCESSOR_NAME
+
+from ..model.configuration_fal import FALConfig
+from ..model.image_processing_pil_fal import PixelDefaults
+from ..model.modeling_fal import TIMESFORMER_MAPPING, FALModel, FALVideoClassifierForVideoClassification
+from .checkpoint_files import ConversionError, find_checkpoint, find_weights, read_json, read_weights
+
+Tensors = dict[str, torch.Tensor]
+
+# ---- layouts: which names a source has ----
+
+FAL_RENAMINGS = [WeightRenaming(r"^(embeddings|layers|layernorm)\.", r"fal.\1.")]
+
+TIMESFORMER_RENAMINGS = [WeightRenaming(r"^(embeddings|encoder|layernorm)\.", r"timesformer.\1.")]
+
+# As transformers saves them, and under the names of its classes.
+VIT_RENAMINGS = [
+    WeightRenaming(r"^vit\.", "timesformer."),
+    WeightRenaming(r"^(embeddings|encoder|layers|layernorm)\.", r"timesformer.\1."),
+    WeightRenaming(r"^timesformer\.layers\.", "timesformer.encoder.layer."),
+    WeightRenaming(r"\.attention\.q_proj\.", ".attention.attention.query."),
+    WeightRenaming(r"\.attention\.k_proj\.", ".attention.attention.key."),
+    WeightRenaming(r"\.attention\.v_proj\.", ".attention.attention.value."),
+    WeightRenaming(r"\.attention\.o_proj\.", ".attention.output.dense."),
+    WeightRenaming(r"\.mlp\.fc1\.", ".intermediate.dense."),
+    WeightRenaming(r"\.mlp\.fc2\.", ".output.dense."),
+]
+
+# The TimeSformer reference, and the image models whose names it took over: timm's, DeiT, DINO.
+BLOCKS_RENAMINGS = [
+    WeightRenaming(r"^module\.", ""),
+    WeightRenaming(r"^(model|backbone)\.", ""),
+    WeightRenaming(r"^cls_token", "timesformer.embeddings.cls_token"),
+    WeightRenaming(r"^pos_embed", "timesformer.embeddings.position_embeddings"),
+    WeightRenaming(r"^time_embed", "timesformer.embeddings.time_embeddings"),
+    WeightRenaming(r"^patch_embed\.proj\.", "timesformer.embeddings.patch_embeddings.projection."),
+    WeightRenaming(r"^blocks\.", "timesformer.encoder.layer."),
+    WeightRenaming(r"^norm\.", "timesformer.layernorm."),
+    WeightRenaming(r"^head\.", "classifier."),
+    WeightRenaming(r"\.temporal_norm1\.", ".temporal_layernorm."),
+    WeightRenaming(r"\.temporal_attn\.qkv\.", ".temporal_attention.attention.qkv."),
+    WeightRenaming(r"\.temporal_attn\.proj\.", ".temporal_attention.output.dense."),
+    WeightRenaming(r"\.temporal_fc\.", ".temporal_dense."),
+    WeightRenaming(r"\.norm1\.", ".layernorm_before."),
+    WeightRenaming(r"\.norm2\.", ".layernorm_after."),
+    WeightRenaming(r"\.attn\.qkv\.", ".attention.attention.qkv."),
+    WeightRenaming(r"\.attn\.proj\.", ".attention.output.dense."),
+    WeightRenaming(r"\.mlp\.fc1\.", ".intermediate.dense."),
+    WeightRenaming(r"\.mlp\.fc2\.", ".output.dense."),
+]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """
+    A way of naming weights.
+
+    Args:
+        name: What people call it.
+        marker: Pattern of a name that a checkpoint of this layout has, and of the others none.
+        renamings: To the names of transformers' TimeSformer, with query, key and value apart or joined; or to FAL's.
+        model_types: What `model_type` of its `config.json` may be.
+        classes: The class that computes the source's logits, and the one for a source without a head.
+        is_own: Whether these classes read the layout itself, and not only the renamed tensors.
+    """
+
+    name: str
+    marker: str
+    renamings: list[WeightRenaming]
+    model_types: tuple[str, ...]
+    classes: tuple[type[PreTrainedModel], type[PreTrainedModel]]
+    is_own: bool = True
+
+
+TIMESFORMER_CLASSES = (TimesformerForVideoClassification, TimesformerModel)
+LAYOUTS = (
+    Layout(
+        "FAL",
+        r"(^|\.)layers\.0\.steps\.main\.",
+        FAL_RENAMINGS,
+        ("fal",),
+        (FALVideoClassifierForVideoClassification, FALModel),
+    ),
+    Layout(
+        "transformers TimeSformer",
+        r"encoder\.layer\.0\.attention\.attention\.qkv\.",
+        TIMESFORMER_RENAMINGS,
+        ("timesformer", "fal"),
+        TIMESFORMER_CLASSES,
+    ),
+    Layout(
+        "transformers ViT",
+        r"(encoder\.layer\.0\.attention\.attention\.query|layers\.0\.attention\.q_proj)\.",
+        VIT_RENAMINGS,
+        ("vit",),
+        (ViTForImageClassification, ViTModel),
+    ),
+    Layout(
+        "TimeSformer reference",
+        r"blocks\.0\.temporal_attn\.qkv\.|(^|\.)time_embed$",
+        BLOCKS_RENAMINGS,
+        (),
+        TIMESFORMER_CLASSES,
+        is_own=False,
+    ),
+    Layout("timm ViT", r"blocks\.0\.attn\.qkv\.", BLOCKS_RENAMINGS, (), TIMESFORMER_CLASSES, is_own=False),
+)
+
+# What FAL cannot represent, by the names of its tensors.
+REFUSED = {
+    r"dist_token|distillation_token|head_dist|distillation_classifier": "a distillation token",
+    r"norm_pre\.|pre_?lay(er|r)_?norm|ln_pre\.": "a norm before the first block",
+    r"(^|[._])ls[12]\.|layer_?scale|lambda_?[12]|(^|\.)gamma(_[12])?$": "layer scale",
+    r"rope|rotary|freqs_cis|inv_freq": "rotary positions",
+    r"rel(ative)?_pos": "relative positions",
+    r"reg_token|register_token": "register tokens",
+    r"[._](q|k|query|key)_norm|q_layernorm|k_layernorm": "norms of queries and keys",
+    r"(attn|mlp)\.(norm|ffn_layernorm|inner_attn_ln)\.": "norms within attention or MLP",
+    r"fc_norm\.|attn_pool|map_head": "pooling of the patches instead of the CLS token",
+    r"pre_logits": "a representation layer before the head",
+    r"mlp\.(gate|w12|w3|fc1_g|weights_in)|swiglu": "a gated MLP",
+    r"lora_|\.adapter": "an adapter that is not merged into the weights",
+}
+
+# What no result of FAL depends on.
+LEFT_OUT = {
+    r"(^|\.)pooler\.": "the pooler, which comes after the CLS embedding",
+    r"(^|\.)mask_token$": "the token of masked pre-training",
+    r"^decoder\.": "the decoder of masked pre-training",
+    r"(^|\.)head\.(mlp|last_layer)\.": "the projection head of self-supervised training",
+}
+
+# Heads of the published Vision Transformers by their width: of all that a model is, tensors do not tell the heads.
+HEADS_BY_WIDTH = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}
+
+# Preprocessing by family, for a source that does not come with its own.
+PREPROCESSING: dict[str, dict[str, Any]] = {
+    "timesformer": {
+        "image_mean": list(PixelDefaults.image_mean),
+        "image_std": list(PixelDefaults.image_std),
+        "resample": PILImageResampling.BILINEAR,
+    },
+    "imagenet": {
+        "image_mean": IMAGENET_DEFAULT_MEAN,
+        "image_std": IMAGENET_DEFAULT_STD,
+        "resample": PILImageResampling.BICUBIC,
+    },
+    "vit": {
+        "image_mean": IMAGENET_STANDARD_MEAN,
+        "image_std": IMAGENET_STANDARD_STD,
+        "resample": PILImageResampling.BILINEAR,
+    },
+}
+# Settings of a stored processor that are kept; the rest belongs to a call or to another class.
+PROCESSOR_SETTINGS = (
+    "do_resize",
+    "size",
+    "resample",
+    "do_center_crop",
+    "crop_size",
+    "do_rescale",
+    "rescale_factor",
+    "do_normalize",
+    "image_mean",
+    "image_std",
+    "do_flip_channel_order",
+    "fps",
+    "frame_stride",
+    "frame_interval_seconds",
+    "start_seconds",
+    "num_clips",
+    "short_clip",
+)
+
+# Fields of a configuration that tensors do not tell.
+DECLARED_ONLY = (
+    "num_attention_heads",
+    "hidden_act",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "drop_path_rate",
+    "initializer_range",
+    "layer_norm_eps",
+    "attention_order",
+    "cls_in_temporal_attention",
+    "classifier_hidden_size",
+    "problem_type",
+)
+POSITION_TABLE, TIME_TABLE = "fal.embeddings.position_embeddings", "fal.embeddings.time_embeddings"
+PATCH_KERNEL = "fal.embeddings.patch_embeddings.projection.weight"
+QKV = re.compile(r"\.(query|key|value)\.(weight|bias)$")
+
+
+# ---- reading a source ----
+
+
+@dataclass(frozen=True)
+class Source:
+    """
+    A checkpoint as it was found, under FAL's names.
+
+    Args:
+        path: Its file or folder.
+        layout: How its tensors were named.
+        config: The FAL configuration of what it computes; an image model is a space-only one.
+        tensors: FAL's name to tensor; the kernel of the patches is flat.
+        native: The tensors as the layout's own classes read them.
+        left_out: Name of a tensor that is not converted to the reason.
+        declared: Fields of `config` that the source's own configuration says.
+        preprocessing: Settings of the processor, and `preprocessing_origin`, who says so.
+    """
+
+    path: Path
+    layout: Layout
+    config: FALConfig
+    tensors: Tensors
+    native: Tensors
+    left_out: dict[str, str]
+    declared: dict[str, Any]
+    preprocessing: dict[str, Any]
+    preprocessing_origin: str
+
+    @property
+    def is_image_model(self) -> bool:
+        """Whether frames do not see one another."""
+        return self.config.attention_type == "space_only"
+
+    @property
+    def has_head(self) -> bool:
+        return any(name.startswith("classifier.") for name in self.tensors)
+
+
+def read_source(
+    source: str | PathLike,
+    *,
+    revision: str | None = None,
+    num_attention_heads: int | None = None,
+    preprocessing: str | None = None,
+) -> Source:
+    """
+    Reads a checkpoint and recognises it by its contents.
+
+    Args:
+        source: A file, a folder or a Hub id.
+        revision: Branch, tag or commit of a Hub id.
+        num_attention_heads: For a source without a configuration, where the width does not tell.
+        preprocessing: A name of `PREPROCESSING`, instead of what the source says or its family's.
+
+    Raises:
+        ConversionError: for a file that is damaged or hostile, a layout that is none of `LAYOUTS`, what FAL cannot
+            represent, and sizes that contradict one another.
+    """
+    path = find_checkpoint(source, revision=revision)
+    weights = find_weights(path)
+    raw, others = read_weights(weights)
+    layout = recognise(weights, raw)
+    folder = path if path.is_dir() else path.parent
+    declared, where = read_declared(folder / CONFIG_NAME, layout, others)
+    kept, left_out = leave_out(raw)
+    canonical = fuse_qkv(rename(weights, kept, layout.renamings), where=weights)
+    tensors = rename(weights, canonical, TIMESFORMER_MAPPING)
+    config = find_config(weights, tensors, declared, where=where, num_attention_heads=num_attention_heads)
+    tensors[PATCH_KERNEL] = tensors[PATCH_KERNEL].flatten(1)
+    _require_all(weights, tensors, config)
+    stored, origin = find_preprocessing(folder, layout, others, tensors, preprocessing)
+    native = raw if layout.is_own else canonical
+    return Source(path, layout, config, tensors, native, left_out, declared, stored, origin)
+
+
+def recognise(path: Path, tensors: Tensors) -> Layout:
+    """The layout of tensors, by their names; what FAL cannot represent is refused by its name."""
+    for pattern, what in REFUSED.items():
+        found = next((name for name in tensors if re.search(pattern, name)), None)
+        if found is not None:
+            raise ConversionError(f"{path}: {found}: {what}, which FAL cannot represent")
+    for layout in LAYOUTS:
+        if any(re.search(layout.marker, name) for name in tensors):
+            return layout
+    names = ", ".join(sorted(tensors)[:3])
+    known = ", ".join(layout.name for layout in LAYOUTS)
+    raise ConversionError(f"{path}: expected the names of one of {known}; got {names}, ...")
+
+
+def leave_out(tensors: Tensors) -> tuple[Tensors, dict[str, str]]:
+    """The tensors that matter, and the names of the others with the reason."""
+    left_out = {name: reason for name in tensors for pattern, reason in LEFT_OUT.items() if re.search(pattern, name)}
+    return {name: tensor for name, tensor in tensors.items() if name not in left_out}, left_out
+
+
+def rename(path: Path, tensors: Tensors, renamings: list) -> Tensors:
+    """Tensors under new names; two that come to the same name are refused."""
+    renamed: Tensors = {}
+    for name, tensor in tensors.items():
+        new_name = apply_renamings(name, renamings)
+        if new_name in renamed:
+            raise ConversionError(f"{path}: {name}: another tensor takes its place, {new_name}")
+        renamed[new_name] = tensor
+    return renamed
+
+
+def fuse_qkv(tensors: Tensors, *, where: Path) -> Tensors:
+    """Query, key and value of each attention as the one tensor that FAL and TimeSformer have."""
+    fused = {name: tensor for name, tensor in tensors.items() if not QKV.search(name)}
+    for name in dict.fromkeys(QKV.sub(r".{}.\2", name) for name in tensors if QKV.search(name)):
+        parts = [tensors.get(name.format(part)) for part in ("query", "key", "value")]
+        if any(part is None or part.ndim == 0 or part.shape[1:] != parts[0].shape[1:] for part in parts):
+            raise ConversionError(f"{where}: {name.format('*')}: expected query, key and value of one width")
+        fused[name.format("qkv")] = torch.cat(parts)
+    return fused
+
+
+# ---- sizes ----
+
+
+def read_declared(path: Path, layout: Layout, others: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Fields of FAL's configuration that the source's own one says, and where it says so."""
+    if not layout.is_own and isinstance(others.get("cfg"), str):
+        return _declared_by_reference(others["cfg"]), "the checkpoint's cfg"
+    if not path.is_file():
+        return {}, "the options"
+    stored = read_json(path)
+    if "model_type" not in stored and "architecture" in stored:
+        return _declared_by_timm(path, stored), str(path)
+    model_type = stored.get("model_type")
+    if model_type not in layout.model_types:
+        expected = " or ".join(layout.model_types) or "none"
+        raise ConversionError(
+            f"{path}: expected model_type {expected} beside weights of the layout {layout.name}, got {model_type!r}"
+        )
+    config_class = ViTConfig if model_type == "vit" else FALConfig
+    try:
+        config = config_class.from_dict(stored | {"model_type": config_class.model_type})
+    except Exception as error:  # the checks of configurations raise errors of several libraries
+        raise ConversionError(f"{path}: {' '.join(str(error).split())}") from error
+    declared = {name: getattr(config, name) for name in FALConfig.__annotations__ if hasattr(config, name)}
+    if stored.keys() & {"id2label", "num_labels"}:
+        declared |= {"num_labels": config.num_labels, "id2label": config.id2label}
+    sides = {name: as_side(declared[name]) for name in ("image_size", "patch_size") if name in declared}
+    return declared | {"problem_type": config.problem_type} | sides, str(path)
+
+
+def _declared_by_timm(path: Path, stored: dict[str, Any]) -> dict[str, Any]:
+    pooling = stored.get("global_pool") or "token"
+    if pooling != "token":
+        raise ConversionError(f"{path}: global_pool {pooling!r}: pooling of the patches, which FAL cannot represent")
+    settings = _object(stored, "pretrained_cfg")
+    size = settings.get("input_size")
+    declared = {
+        "hidden_size": stored.get("num_features"),
+        "num_labels": stored.get("num_classes") or None,
+        "image_size": as_side(size[1:]) if isinstance(size, list) and len(size) == 3 else None,
+    }
+    names = settings.get("label_names")
+    if isinstance(names, list) and len(names) == declared["num_labels"]:
+        declared["id2label"] = dict(enumerate(names))
+    return {name: value for name, value in declared.items() if value is not None}
+
+
+def _declared_by_reference(text: str) -> dict[str, Any]:
+    cfg = _parse_reference_cfg(text)
+    declared = {
+        "attention_type": _object(cfg, "TIMESFORMER").get("ATTENTION_TYPE"),
+        "num_frames": _object(cfg, "DATA").get("NUM_FRAMES"),
+        "image_size": _object(cfg, "DATA").get("TRAIN_CROP_SIZE"),
+        "num_labels": _object(cfg, "MODEL").get("NUM_CLASSES"),
+    }
+    return {name: value for name, value in declared.items() if value is not None}
+
+
+def _parse_reference_cfg(text: Any) -> dict[str, Any]:
+    """The reference stores its options as YAML; what is not there or cannot be read says nothing."""
+    if not isinstance(text, str):
+        return {}
+    try:
+        cfg = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return {}
+    return cfg if isinstance(cfg, dict) else {}
+
+
+def _object(parent: dict[str, Any], name: str) -> dict[str, Any]:
+    value = parent.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def as_side(size: Any) -> Any:
+    """`[224, 224]` as 224; another size as a list."""
+    if not isinstance(size, list | tuple):
+        return size
+    return size[0] if len(set(size)) == 1 else list(size)
+
+
+def find_config(
+    path: Path, tensors: Tensors, declared: dict[str, Any], *, where: str, num_attention_heads: int | None
+) -> FALConfig:
+    """The configuration that tensors and what is declared beside them agree on."""
+    if num_attention_heads is not None:
+        _require_agreement(where, declared, {"num_attention_heads": num_attention_heads}, by="the option")
+    measured = measure(path, tensors, declared)
+    _require_agreement(where, declared, measured, by="the weights")
+    settings = {name: declared[name] for name in DECLARED_ONLY if name in declared} | measured
+    settings.setdefault("cls_in_temporal_attention", False)  # as in every published TimeSformer
+    settings.setdefault("num_attention_heads", num_attention_heads or HEADS_BY_WIDTH.get(measured["hidden_size"]))
+    if settings["num_attention_heads"] is None:
+        raise ConversionError(
+            f"{path}: expected to know the attention heads, which neither tensors nor a {CONFIG_NAME} tell for the "
+            f"width {measured['hidden_size']}; give --num-attention-heads"
+        )
+    if "num_labels" in measured and "id2label" in declared:
+        settings["id2label"] = declared["id2label"]
+    return make_config(path, settings)
+
+
+def measure(path: Path, tensors: Tensors, declared: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a configuration that tensors tell; the patch kernel is yet a convolution's."""
+    steps = set(re.findall(r"\.steps\.(\w+)\.", " ".join(tensors)))
+    blocks = {
+        "hidden_size": _shape(path, tensors, "fal.embeddings.cls_token", 3)[-1],
+        "num_hidden_layers": _count_layers(path, tensors),
+        "intermediate_size": _shape(path, tensors, "fal.layers.0.mlp.fc1.weight", 2)[0],
+        "qkv_bias": "fal.layers.0.steps.main.attention.qkv.bias" in tensors,
+        "attention_type": _find_scheme(path, steps, TIME_TABLE in tensors, declared),
+    }
+    patches = _measure_patches(path, tensors, declared)
+    tables = _measure_tables(path, tensors, declared, patch_size=patches["patch_size"])
+    kind = _find_tables(path, blocks["attention_type"], tensors, declared)
+    return blocks | patches | tables | _measure_head(path, tensors) | {"position_embedding_type": kind}
+
+
+def _shape(path: Path, tensors: Tensors, name: str, axes: int) -> torch.Size:
+    tensor = tensors.get(name)
+    if tensor is None or tensor.ndim != axes:
+        got = "none" if tensor is None else f"the shape {tuple(tensor.shape)}"
+        raise ConversionError(f"{path}: {name}: expected a tensor of {axes} axes, got {got}")
+    return tensor.shape
+
+
+def _measure_tables(path: Path, tensors: Tensors, declared: dict[str, Any], *, patch_size: int) -> dict[str, Any]:
+    sizes = {name: declared.get(name, getattr(FALConfig, name)) for name in ("image_size", "num_frames")}
+    if POSITION_TABLE in tensors:
+        num_patches = _shape(path, tensors, POSITION_TABLE, 3)[1] - 1
+        sizes["image_size"] = _measure_image(path, num_patches, patch_size, declared)
+    if TIME_TABLE in tensors:
+        sizes["num_frames"] = _shape(path, tensors, TIME_TABLE, 3)[1]
+    return sizes
+
+
+def _measure_head(path: Path, tensors: Tensors) -> dict[str, Any]:
+    """Of a head that is a Linear, an MLP, or not there."""
+    if "classifier.weight" in tensors:
+        return {"num_labels": _shape(path, tensors, "classifier.weight", 2)[0], "classifier_hidden_size": None}
+    if "classifier.out_proj.weight" not in tensors:
+        return {}
+    num_labels, hidden_size = _shape(path, tensors, "classifier.out_proj.weight", 2)
+    return {"num_labels": num_labels, "classifier_hidden_size": hidden_size}
+
+
+def _find_tables(path: Path, scheme: str, tensors: Tensors, declared: dict[str, Any]) -> str:
+    if POSITION_TABLE not in tensors:
+        if declared.get("position_embedding_type") != "none":
+            raise ConversionError(
+                f"{path}: expected a position table; positions of another kind, computed ones for instance, cannot be "
+                "represented"
+            )
+        return "none"
+    if TIME_TABLE in tensors:
+        return "space_time"
+    # space-only attention has no use for a time table, whatever its configuration says of one
+    return declared.get("position_embedding_type", "space_time") if scheme == "space_only" else "space_only"
+
+
+def _count_layers(path: Path, tensors: Tensors) -> int:
+    numbers = {int(match[1]) for name in tensors if (match := re.match(r"fal\.layers\.(\d{1,6})\.", name))}
+    if numbers != set(range(len(numbers))):
+        raise ConversionError(f"{path}: expected blocks 0 to {len(numbers) - 1}, got {sorted(numbers)}")
+    return len(numbers)
+
+
+# The steps beyond the main one that tell a scheme.
+SCHEMES_BY_STEPS = {
+    frozenset({"temporal"}): "divided_space_time",
+    frozenset({"local"}): "sparse_local_global",
+    frozenset({"temporal", "row"}): "axial",
+}
+
+
+def _find_scheme(path: Path, steps: set[str], has_times: bool, declared: dict[str, Any]) -> str:
+    extra = frozenset(steps - {"main"})
+    if extra:
+        if extra not in SCHEMES_BY_STEPS:
+            raise ConversionError(f"{path}: expected the attention steps of a FAL scheme, got {', '.join(steps)}")
+        return SCHEMES_BY_STEPS[extra]
+    if has_times:
+        return "joint_space_time"
+    # without a time table the tensors of joint and of space-only attention are alike
+    is_joint = declared.get("attention_type") == "joint_space_time"
+    has_no_table = declared.get("position_embedding_type", "space_time") != "space_time"
+    return "joint_space_time" if is_joint and has_no_table else "space_only"
+
+
+def _measure_patches(path: Path, tensors: Tensors, declared: dict[str, Any]) -> dict[str, int]:
+    kernel = tensors.get(PATCH_KERNEL)
+    shape = () if kernel is None else tuple(kernel.shape)
+    if len(shape) == 4 and shape[2] == shape[3]:
+        return {"patch_size": shape[2], "num_channels": shape[1]}
+    stated = {name: declared.get(name) for name in ("patch_size", "num_channels")}
+    if (
+        len(shape) == 2
+        and None not in stated.values()
+        and shape[1] == stated["num_channels"] * stated["patch_size"] ** 2
+    ):
+        return stated
+    raise ConversionError(
+        f"{path}: {PATCH_KERNEL}: expected the kernel of square patches, (width, channels, P, P), got {shape}; "
+        "patches of several frames and patches that are not square cannot be represented"
+    )
+
+
+def _measure_image(path: Path, num_patches: int, patch_size: int, declared: dict[str, Any]) -> int | list[int]:
+    """The image's size from the number of positions; the configuration says which of the sizes of that number."""
+    size = declared.get("image_size")
+    if size is not None:
+        sides = size if isinstance(size, list | tuple) else [size, size]
+        if [type(side) for side in sides] == [int, int]:
+            rows, columns = (side // patch_size for side in sides)
+            if rows * columns == num_patches:
+                return as_side(list(sides))
+    side = isqrt(max(num_patches, 0))
+    if side == 0 or side**2 != num_patches:
+        raise ConversionError(
+            f"{path}: expected the position table of a CLS token and a square of patches or of the configuration's "
+            f"image_size, got {num_patches + 1} positions with image_size={size}"
+        )
+    return side * patch_size
+
+
+def _require_agreement(where: str, declared: dict[str, Any], measured: dict[str, Any], *, by: str) -> None:
+    for name, value in measured.items():
+        if name in declared and declared[name] != value:
+            raise ConversionError(
+                f"{name}: {where} says {declared[name]!r}, {by} {value!r}; they belong to different models"
+            )
+
+
+def make_config(path: Path, settings: dict[str, Any]) -> FALConfig:
+    """A configuration whose contradictions are a ConversionError; labels are `id2label`, or counted."""
+    settings = dict(settings)
+    if settings.get("hidden_act", FALConfig.hidden_act) not in ACT2FN:
+        raise ConversionError(f"{path}: expected hidden_act to be a name of ACT2FN, got {settings['hidden_act']!r}")
+    if "id2label" in settings:
+        settings.pop("num_labels", None)
+        settings["label2id"] = {name: index for index, name in settings["id2label"].items()}
+    try:
+        return FALConfig(**settings)
+    except Exception as error:  # the checks of configurations raise errors of several libraries
+        raise ConversionError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def expected_shapes(config: FALConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of each tensor of a classifier."""
+    with torch.device("meta"):
+        model = FALVideoClassifierForVideoClassification(config)
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def _require_all(path: Path, tensors: Tensors, config: FALConfig) -> None:
+    """Every tensor is one of the model's and has its shape, and the model but for its head is complete."""
+    expected = expected_shapes(config)
+    for name, tensor in tensors.items():
+        if name not in expected:
+            raise ConversionError(f"{path}: {name} (FAL's name): expected no such tensor in this layout")
+        if tuple(tensor.shape) != expected[name]:
+            raise ConversionError(
+                f"{path}: {name} (FAL's name): expected the shape {expected[name]}, got {tuple(tensor.shape)}"
+            )
+    has_head = any(name.startswith("classifier.") for name in tensors)
+    missing = sorted(name for name in expected if name not in tensors and (has_head or name.startswith("fal.")))
+    if missing:
+        raise ConversionError(f"{path}: expected {len(missing)} more tensors: {', '.join(missing[:3])} (FAL's names)")
+
+
+# ---- preprocessing ----
+
+
+def find_preprocessing(
+    folder: Path, layout: Layout, others: dict[str, Any], tensors: Tensors, choice: str | None
+) -> tuple[dict[str, Any], str]:
+    """Settings of the source's processor and who says so: the option, its files, or the family's custom."""
+    stored, origin = _stored_preprocessing(folder, layout, others)
+    if choice is not None:
+        return stored | PREPROCESSING[choice], f"{choice}, as asked for"
+    if stored:
+        return stored, origin
+    family = _guess_family(layout, others, tensors)
+    return PREPROCESSING[family], f"assumed: {family}"
+
+
+def _stored_preprocessing(folder: Path, layout: Layout, others: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """What processors of transformers, the reference's cfg or timm's configuration say, if anything."""
+    if not layout.is_own:
+        cfg = _object(_parse_reference_cfg(others.get("cfg")), "DATA")
+        if cfg:
+            return _mean_and_std(cfg.get("MEAN"), cfg.get("STD"), PILImageResampling.BILINEAR), "the checkpoint's cfg"
+        timm = _object(read_json(folder / CONFIG_NAME), "pretrained_cfg") if (folder / CONFIG_NAME).is_file() else {}
+        resample = getattr(PILImageResampling, str(timm.get("interpolation")).upper(), PILImageResampling.BICUBIC)
+        return _mean_and_std(timm.get("mean"), timm.get("std"), resample), CONFIG_NAME
+    for name in (VIDEO_PROCESSOR_NAME, IMAGE_PROCESSOR_NAME):
+        if (folder / name).is_file():
+            content = read_json(folder / name)
+            stored = {key: content[key] for key in PROCESSOR_SETTINGS if content.get(key) is not None}
+            side = stored.get("size")
+            if isinstance(side, int):  # of old files: the square of an image, the short side of a video
+                is_square = ViTConfig.model_type in layout.model_types
+                stored["size"] = {"height": side, "width": side} if is_square else {"shortest_edge": side}
+            return stored, name
+    return {}, ""
+
+
+def _mean_and_std(mean: Any, std: Any, resample: PILImageResampling) -> dict[str, Any]:
+    known = isinstance(mean, list | tuple) and isinstance(std, list | tuple)
+    return {"image_mean": list(mean), "image_std": list(std), "resample": resample} if known else {}
+
+
+def _guess_family(layout: Layout, others: dict[str, Any], tensors: Tensors) -> str:
+    """DeiT stores its weights under "model", DINO has no head; both normalise as ImageNet's mean says."""
+    if "TimeSformer" in layout.name or layout.name == "FAL":
+        return "timesformer"
+    if layout.name == "timm ViT" and (
+        others.get("state_dict_name") in ("model", "teacher") or "classifier.weight" not in tensors
+    ):
+        return "imagenet"
+    return "vit"
+
+
+__all__ = ["LAYOUTS", "PREPROCESSING", "Layout", "Source", "read_source"]

@@ -1,0 +1,609 @@
+"""
+Checkpoints of other layouts to FAL folders: inflation of image models, other sizes, comparison with the source.
+
+A checkpoint is written to a folder of its own, loaded from there again and compared with the model that it was made
+for; only then does the folder get its name.
+"""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import (
+    PreTrainedConfig,
+    PreTrainedModel,
+    TimesformerForVideoClassification,
+    TimesformerModel,
+    ViTForImageClassification,
+    ViTModel,
+)
+from transformers.utils import CONFIG_NAME
+
+from ..hub.model_card import LICENSES, write_model_card
+from ..hub.publish import add_code
+from ..model.configuration_fal import FALConfig
+from ..model.modeling_fal import FALEmbeddings, FALModel, FALVideoClassifierForVideoClassification
+from ..model.video_processing_fal import FALVideoProcessor
+from .checkpoint_files import ConversionError, read_json, read_labels
+from .checkpoint_layouts import (
+    POSITION_TABLE,
+    PREPROCESSING,
+    TIME_TABLE,
+    Source,
+    Tensors,
+    as_side,
+    expected_shapes,
+    make_config,
+    read_source,
+)
+
+# What `convert` does one after another.
+STAGES = ("reading", "converting", "writing", "comparing with the source")
+
+KEPT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """
+    What the written folder computes beside the source's model, both in float32.
+
+    Args:
+        difference: The largest difference of two numbers.
+        scale: The largest of the source's numbers, or 1 where that is larger; the tolerance is a share of it.
+        output: "logits", or "CLS embedding" where the head is new.
+        model: The class that computed the source's numbers.
+        clip: The clip that both saw.
+    """
+
+    difference: float
+    scale: float
+    output: str
+    model: str
+    clip: str
+
+    def __str__(self):
+        return f"largest difference of the {self.output} from {self.model}'s: {self.difference:.1e}, on {self.clip}"
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """
+    What a conversion did.
+
+    Args:
+        output: The folder.
+        source_name: The source as the card names it: a Hub id, or the last part of a path.
+        source: What was converted, and `config`, what it became.
+        num_parameters: Numbers in the model.
+        dtype: Their type.
+        used: FAL's names of the tensors that are the source's, and of those among them that were resized in `resized`.
+        copied: Those of extra steps, which are copies of the main step with a zero Linear.
+        new: Those that the source has not; the reason is the value.
+        left_out: Names of tensors that were not used, with the reason.
+        processor: The settings of pixels.
+        comparison: The written folder beside the source.
+    """
+
+    output: Path
+    source_name: str
+    source: Source
+    config: FALConfig
+    num_parameters: int
+    dtype: torch.dtype
+    used: list[str]
+    resized: list[str]
+    copied: list[str]
+    new: dict[str, str]
+    left_out: dict[str, str]
+    processor: FALVideoProcessor
+    comparison: Comparison
+
+    def summary(self) -> dict[str, str]:
+        """Rows of a table for people."""
+        frames, rows, columns = self.config.grid_size
+        patch = self.config.patch_size
+        processor = self.processor
+        order = "BGR" if processor.do_flip_channel_order else "RGB"
+        table = {
+            "source": f"{self.source.path} ({self.source.layout.name})",
+            "attention": f"{self.config.attention_type}{', inflated' if self.copied else ''}",
+            "clip": f"{frames} frames of {rows * patch} x {columns * patch}, patches of {patch} x {patch}",
+            "blocks": (
+                f"{self.config.num_hidden_layers} of width {self.config.hidden_size}, "
+                f"{self.config.num_attention_heads} heads"
+            ),
+            "parameters": f"{self.num_parameters:,} in {str(self.dtype).removeprefix('torch.')}",
+            "labels": f"{self.config.num_labels}: {_shorten(list(self.config.id2label.values()))}",
+            "tensors": (
+                f"{len(self.used)} of the source, {len(self.copied)} of extra steps, {len(self.new)} new, "
+                f"{len(self.left_out)} left out"
+            ),
+            "resized": ", ".join(self.resized),
+            "new": _by_reason(self.new),
+            "left out": _by_reason(self.left_out),
+            "pixels": (
+                f"{order}, mean {_numbers(processor.image_mean)}, std {_numbers(processor.image_std)} "
+                f"({self.source.preprocessing_origin})"
+            ),
+            "compared": str(self.comparison),
+            "output": str(self.output),
+        }
+        return {name: text for name, text in table.items() if text}
+
+
+def _by_reason(reasons: dict[str, str]) -> str:
+    """Names that share a reason together, `name, name (reason); name (reason)`."""
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    return "; ".join(f"{_shorten(sharing)} ({reason})" for reason, sharing in names.items())
+
+
+def _shorten(names: list[str], *, at_most: int = 4) -> str:
+    return ", ".join(names if len(names) <= at_most else [*names[:at_most], "..."])
+
+
+def _numbers(values: Any) -> str:
+    numbers = [f"{value:g}" for value in (values if isinstance(values, list | tuple) else [values])]
+    return numbers[0] if len(set(numbers)) == 1 else ", ".join(numbers)
+
+
+@dataclass
+class Adapted:
+    """Tensors of the target model, and where they come from."""
+
+    tensors: Tensors = field(default_factory=dict)
+    used: list[str] = field(default_factory=list)
+    resized: list[str] = field(default_factory=list)
+    copied: list[str] = field(default_factory=list)
+    new: dict[str, str] = field(default_factory=dict)
+
+
+def convert(
+    source: str | PathLike,
+    output: str | PathLike,
+    *,
+    revision: str | None = None,
+    attention_type: str | None = None,
+    num_frames: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    time_table: Literal["zero", "normal"] = "zero",
+    resize: Literal["smooth", "nearest"] = "smooth",
+    labels: str | PathLike | None = None,
+    new_head: bool = False,
+    num_attention_heads: int | None = None,
+    preprocessing: str | None = None,
+    bgr: bool = False,
+    dtype: torch.dtype | None = None,
+    max_shard_size: int | str = "5GB",
+    license: str = "unknown",
+    base_model: str | None = None,
+    repo_id: str | None = None,
+    with_code: bool = False,
+    tolerance: float = 1e-4,
+    overwrite: bool = False,
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> Conversion:
+    """
+    Writes a FAL folder (model, processors, card) from a checkpoint of another layout, whole or not at all.
+
+    Args:
+        source: A file, a folder or a Hub id; see `LAYOUTS`.
+        output: The folder; it must not exist, be empty, or with `overwrite` hold a FAL model.
+        revision: Branch, tag or commit of a Hub id.
+        attention_type: The scheme; the source's own unless given, divided for an image model. Another scheme than the
+            source's is possible for models in which frames do not see one another: images and space-only attention.
+            An extra step gets a copy of the attention within frames and a Linear of zeros.
+        num_frames: Frames of a clip; 8 for an image model unless given.
+        image_size: Side of a frame in pixels, or height and width.
+        time_table: How a time table starts that the source has not: zeros, which leaves an image model's results as
+            they are, or normally distributed with the standard deviation of the position table, which shows the order
+            of frames from the first step of training on.
+        resize: How tables get to another size: bicubic and linear, or nearest as in the TimeSformer reference
+            (positions along the flat sequence of patches).
+        labels: A file of names, see [`read_labels`]; as many as the head has classes.
+        new_head: Whether to leave the source's head out; the new one is drawn at random, for `labels` or two classes.
+        num_attention_heads: For a source without a configuration, where the width does not tell.
+        preprocessing: A name of `PREPROCESSING` instead of the source's own mean, deviation and resampling.
+        bgr: Whether the weights expect BGR frames, as the reference's of Something-Something V2 do.
+        dtype: float32, float16 or bfloat16; the source's unless given.
+        max_shard_size: Bytes of a file of weights at most, as in `save_pretrained`.
+        license: The card's, an identifier of the Hub.
+        base_model: The card's, a Hub id; the source's unless given.
+        repo_id: The Hub id that the card's snippets load.
+        with_code: Whether to add the code for `trust_remote_code`.
+        tolerance: Largest difference from the source's results, as a share of the largest of them (or of 1).
+        overwrite: Whether a FAL folder at `output` is replaced.
+        on_stage: Is told what is done next.
+
+    Raises:
+        ConversionError: where the source, the options or the comparison do not allow it; nothing is written then.
+    """
+    output, is_local = Path(output), Path(source).exists()
+    source_name = Path(source).name if is_local else str(source)
+    if license not in LICENSES - {"other"}:
+        raise ConversionError(f"license: expected an identifier of the Hub (mit, cc-by-nc-4.0, ...), got {license!r}")
+    _require_choice("time_table", time_table, ("zero", "normal"))
+    _require_choice("resize", resize, ("smooth", "nearest"))
+    _require_choice("preprocessing", preprocessing, (None, *PREPROCESSING))
+    _require_choice("dtype", dtype, (None, *KEPT_DTYPES))
+    _require_room(output, overwrite)
+    names = None if labels is None else read_labels(labels)
+    on_stage(STAGES[0])
+    found = read_source(
+        source, revision=revision, num_attention_heads=num_attention_heads, preprocessing=preprocessing
+    )
+    dtype = dtype or _kept_dtype(found.tensors)
+    config = target_config(
+        found,
+        attention_type=attention_type,
+        num_frames=num_frames,
+        image_size=image_size,
+        labels=names,
+        new_head=new_head,
+    )
+    on_stage(STAGES[1])
+    adapted = adapt(found, config, new_head=new_head, time_table=time_table, resize=resize)
+    model = build_model(found.path, adapted, config, dtype)
+    processor = make_processor(found, config, bgr=bgr)
+    with tempfile.TemporaryDirectory(dir=_make_parent(output), prefix=f".{output.name}-") as workplace:
+        folder = Path(workplace) / output.name
+        on_stage(STAGES[2])
+        model.save_pretrained(folder, max_shard_size=max_shard_size)
+        processor.save_pretrained(folder)
+        on_stage(STAGES[3])
+        comparison = compare(folder, found, dtype=dtype, keeps_head=_keeps_head(adapted))
+        _require_parity(found.path, comparison, tolerance)
+        if with_code:
+            add_code(folder)
+        origin = f"Converted from `{source_name}` ({found.layout.name}): {comparison}."
+        base_model = base_model or (None if is_local else source_name)
+        write_model_card(folder, license=license, base_model=base_model, origin=origin, repo_id=repo_id)
+        _move(folder, output, Path(workplace))
+    replaced = [name for name in found.tensors if _is_of_head(name) and new_head]
+    return Conversion(
+        output=output,
+        source_name=source_name,
+        source=found,
+        config=config,
+        num_parameters=model.num_parameters(),
+        dtype=dtype,
+        used=adapted.used,
+        resized=adapted.resized,
+        copied=adapted.copied,
+        new=adapted.new,
+        left_out=found.left_out | dict.fromkeys(replaced, "replaced by a new head"),
+        processor=processor,
+        comparison=comparison,
+    )
+
+
+def _require_choice(option: str, value: Any, choices: Collection) -> None:
+    if value not in choices:
+        raise ConversionError(f"{option}: expected one of {', '.join(map(str, choices))}; got {value!r}")
+
+
+def target_config(
+    source: Source,
+    *,
+    attention_type: str | None = None,
+    num_frames: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    labels: list[str] | None = None,
+    new_head: bool = False,
+) -> FALConfig:
+    """The configuration of the converted model, see [`convert`]."""
+    old = source.config
+    own_scheme = old.attention_type
+    if source.is_image_model:
+        own_scheme = source.declared.get("attention_type", FALConfig.attention_type)
+    scheme = attention_type or own_scheme
+    if scheme != old.attention_type and not source.is_image_model:
+        raise ConversionError(
+            f"{source.path}: expected attention_type {old.attention_type}, got {scheme}: frames see one another in "
+            "this model, and another scheme would give other results; image and space_only models can change theirs"
+        )
+    settings = old.to_dict()
+    settings = {name: settings[name] for name in FALConfig.__annotations__ if name in settings}
+    settings |= {"attention_type": scheme, "problem_type": old.problem_type, "id2label": old.id2label}
+    settings |= {
+        "num_frames": old.num_frames if num_frames is None else num_frames,
+        "image_size": as_side(old.image_size if image_size is None else image_size),
+    }
+    if scheme != old.attention_type:  # an image model has no part in how time is attended to
+        settings["cls_in_temporal_attention"] = FALConfig.cls_in_temporal_attention
+        if old.position_embedding_type != "none":
+            settings["position_embedding_type"] = "space_time"
+    keeps_head = source.has_head and not new_head
+    if labels is not None:
+        if keeps_head and len(labels) != old.num_labels:
+            raise ConversionError(
+                f"expected {old.num_labels} labels for the head of {source.path}, got {len(labels)}; --new-head "
+                "starts a head for them"
+            )
+        settings["id2label"] = dict(enumerate(labels))
+    elif not keeps_head:
+        settings["id2label"] = {0: "LABEL_0", 1: "LABEL_1"}
+    return make_config(source.path, settings)
+
+
+def adapt(
+    source: Source,
+    config: FALConfig,
+    *,
+    new_head: bool = False,
+    time_table: Literal["zero", "normal"] = "zero",
+    resize: Literal["smooth", "nearest"] = "smooth",
+) -> Adapted:
+    """The source's tensors for another scheme, size and head; tensors of a new head are not among them."""
+    adapted = Adapted()
+    tables = resize_tables(source, config, resize=resize)
+    kept = {name: tensor for name, tensor in source.tensors.items() if not (new_head and _is_of_head(name))}
+    for name, shape in expected_shapes(config).items():
+        if name in tables:
+            adapted.tensors[name] = tables[name]
+            adapted.used.append(name)
+            adapted.resized.append(name)
+        elif name in kept:
+            adapted.tensors[name] = kept[name]
+            adapted.used.append(name)
+        elif _is_of_head(name):
+            adapted.new[name] = "drawn at random"
+        elif name == TIME_TABLE:
+            adapted.tensors[name] = _start_time_table(source, shape, time_table)
+            adapted.new[name] = time_table
+        else:
+            adapted.tensors[name] = _start_extra_step(source.tensors, name)
+            adapted.copied.append(name)
+    return adapted
+
+
+def _is_of_head(name: str) -> bool:
+    return name.startswith("classifier.")
+
+
+def _start_extra_step(tensors: Tensors, name: str) -> torch.Tensor:
+    """A copy of the main step's tensor; the Linear that ends an extra step is zero and so leaves the step out."""
+    if ".dense." in name:
+        like = tensors["fal.layers.0.steps.main.attention.o_proj." + name.rsplit(".", 1)[1]]
+        return torch.zeros_like(like)
+    return tensors[re.sub(r"\.steps\.\w+\.", ".steps.main.", name)].clone()
+
+
+def _start_time_table(source: Source, shape: tuple[int, ...], kind: str) -> torch.Tensor:
+    if kind == "zero":
+        return torch.zeros(shape)
+    positions = source.tensors[POSITION_TABLE][:, 1:].float()
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0)) * positions.std()
+
+
+def resize_tables(source: Source, config: FALConfig, *, resize: str) -> Tensors:
+    """The position and time tables that have another size in the target, at that size."""
+    (old_frames, *old_grid), (frames, rows, columns) = source.config.grid_size, config.grid_size
+    positions, times = source.tensors.get(POSITION_TABLE), source.tensors.get(TIME_TABLE)
+    embeddings, is_smooth = _source_embeddings(source), resize == "smooth"
+    tables = {}
+    if positions is not None and [rows, columns] != old_grid:
+        nearest = _resize_nearest(positions[:, 1:], rows * columns)
+        patches = embeddings.space_table(rows, columns).flatten(1, 3) if is_smooth else nearest
+        tables[POSITION_TABLE] = torch.cat([positions[:, :1], patches], dim=1)
+    if times is not None and frames != old_frames:
+        nearest = _resize_nearest(times, frames)
+        tables[TIME_TABLE] = embeddings.time_table(frames)[:, :, 0, 0] if is_smooth else nearest
+    return tables
+
+
+def _resize_nearest(table: torch.Tensor, length: int) -> torch.Tensor:
+    """A table `(1, entries, D)` to `(1, length, D)` as the reference does it."""
+    return nn.functional.interpolate(table.transpose(1, 2), size=length, mode="nearest").transpose(1, 2)
+
+
+@torch.no_grad()
+def _source_embeddings(source: Source) -> FALEmbeddings:
+    with torch.device("meta"):
+        embeddings = FALEmbeddings(source.config)
+    prefix = "fal.embeddings."
+    state = {name.removeprefix(prefix): source.tensors[name] for name in source.tensors if name.startswith(prefix)}
+    embeddings.load_state_dict(state, assign=True)
+    return embeddings.requires_grad_(False)
+
+
+def build_model(
+    path: Path, adapted: Adapted, config: FALConfig, dtype: torch.dtype
+) -> FALVideoClassifierForVideoClassification:
+    """The classifier of the tensors; what is not among them, a new head, is drawn with a fixed seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, info = FALVideoClassifierForVideoClassification.from_pretrained(
+            None, config=config, state_dict=dict(adapted.tensors), dtype=dtype, output_loading_info=True
+        )
+    if info["missing_keys"] != adapted.new.keys() - adapted.tensors.keys() or info["unexpected_keys"]:
+        raise ConversionError(f"{path}: expected every tensor to be loaded, got {info}")
+    for name, tensor in model.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise ConversionError(f"{path}: {name}: has numbers beyond the range of {dtype}; choose another --dtype")
+    return model.eval()
+
+
+def _kept_dtype(tensors: Tensors) -> torch.dtype:
+    """The source's precision; that of most numbers, as norms may be kept in a higher one."""
+    largest = max(tensors.values(), key=torch.Tensor.numel)
+    return largest.dtype if largest.dtype in KEPT_DTYPES else torch.float32
+
+
+# ---- preprocessing ----
+
+
+def make_processor(source: Source, config: FALConfig, *, bgr: bool) -> FALVideoProcessor:
+    """The processor of a converted model, for clips of its size."""
+    settings = dict(source.preprocessing)
+    height, width = _sides(config)
+    crop_size = {"height": height, "width": width}
+    old_sides = _sides(source.config)
+    is_resized = (height, width) != old_sides
+    if "size" not in settings:
+        settings["size"] = {"shortest_edge": height} if height == width else crop_size
+    elif is_resized:
+        scale = min(height, width) / min(old_sides)
+        edge = settings["size"].get("shortest_edge")
+        settings["size"] = crop_size if edge is None else {"shortest_edge": round(edge * scale)}
+    if is_resized or "crop_size" not in settings:
+        settings["crop_size"] = crop_size
+    if bgr:
+        settings["do_flip_channel_order"] = True
+    try:
+        processor = FALVideoProcessor(**settings, num_frames=config.num_frames)
+        processor(torch.zeros(1, config.num_channels, height, width, dtype=torch.uint8), num_frames=1)
+    except Exception as error:  # settings of a foreign file may fail in any way
+        raise ConversionError(f"{source.path}: {source.preprocessing_origin}: {error}") from error
+    return processor
+
+
+def _sides(config: FALConfig) -> tuple[int, int]:
+    size = config.image_size
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+# ---- comparing ----
+
+
+def _keeps_head(adapted: Adapted) -> bool:
+    return not any(_is_of_head(name) for name in adapted.new)
+
+
+# On which part of a clip a scheme's main step sees what an image model sees: all patches of a frame, each once.
+PROBE_GRIDS: dict[str, Callable[[int, int, int], tuple[int, int, int]]] = {
+    "space_only": lambda frames, rows, columns: (frames, rows, columns),
+    "divided_space_time": lambda frames, rows, columns: (frames, rows, columns),
+    "joint_space_time": lambda frames, rows, columns: (1, rows, columns),
+    "sparse_local_global": lambda frames, rows, columns: (2, 1, 1),
+    "axial": lambda frames, rows, columns: (frames, rows, 1),
+}
+
+
+@torch.no_grad()
+def compare(folder: Path, source: Source, *, dtype: torch.dtype, keeps_head: bool) -> Comparison:
+    """
+    Loads a converted folder and the source's model and compares what they compute, in float32.
+
+    A video model sees a moving clip. An image model sees one frame, and the converted one the clip that holds that
+    frame all the time; the clip is one frame long for joint attention, one column of patches for axial and a single
+    patch for sparse local-global attention, for these see other patches than an image model does on larger clips. A
+    time table that is not zero is set to zero for this. The source's weights are rounded to the precision of the
+    folder's, and its tables are the folder's where they were resized.
+    """
+    model_class = FALVideoClassifierForVideoClassification if keeps_head else FALModel
+    model = model_class.from_pretrained(folder, dtype=torch.float32).eval()
+    config, embeddings = model.config, (model.fal if keeps_head else model).embeddings
+    grid = config.grid_size
+    if source.is_image_model:
+        grid = PROBE_GRIDS[config.attention_type](*grid)
+        if embeddings.time_embeddings is not None:
+            embeddings.time_embeddings.zero_()
+    frames, rows, columns = grid
+    patch = config.patch_size
+    shape = (1, 1 if source.is_image_model else frames, config.num_channels, rows * patch, columns * patch)
+    clip = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    original = load_original(source, embeddings, grid, dtype=dtype, keeps_head=keeps_head)
+    expected = _result(original(clip[:, 0] if isinstance(original, ViTForImageClassification | ViTModel) else clip))
+    result = _result(model(clip.expand(-1, frames, -1, -1, -1)))
+    kind = "still" if source.is_image_model else "moving"
+    return Comparison(
+        difference=(result - expected).abs().max().item(),
+        scale=max(expected.abs().max().item(), 1.0),
+        output="logits" if keeps_head else "CLS embedding",
+        model=type(original).__name__,
+        clip=f"a {kind} clip of {frames} x {rows * patch} x {columns * patch}",
+    )
+
+
+def _result(outputs: Any) -> torch.Tensor:
+    """Logits, or the CLS embedding of a model without a head."""
+    return outputs.logits if "logits" in outputs else outputs.last_hidden_state[:, 0]
+
+
+def load_original(
+    source: Source, embeddings: FALEmbeddings, grid: tuple[int, int, int], *, dtype: torch.dtype, keeps_head: bool
+) -> PreTrainedModel:
+    """The source's tensors in the class that they were made for, with tables for a grid of patches."""
+    frames, rows, columns = grid
+    frames = 1 if source.is_image_model else frames
+    state = {name: tensor.to(dtype).float() for name, tensor in source.native.items()}
+    tables = {}
+    if embeddings.position_embeddings is not None and (rows, columns) != source.config.grid_size[1:]:
+        patches = embeddings.space_table(rows, columns).flatten(1, 3)
+        tables["position_embeddings"] = torch.cat([embeddings.position_embeddings[:, :1], patches], dim=1)
+    if not source.is_image_model and embeddings.time_embeddings is not None and frames != source.config.num_frames:
+        tables["time_embeddings"] = embeddings.time_table(frames)[:, :, 0, 0]
+    for table, value in tables.items():
+        state |= {name: value for name in state if name.endswith(f"embeddings.{table}")}
+    model_class = source.layout.classes[0 if keeps_head else 1]
+    config = _original_config(source, model_class.config_class, grid=(frames, rows, columns))
+    state = {name: tensor for name, tensor in state.items() if name not in source.left_out}
+    options = {"add_pooling_layer": False} if model_class is ViTModel else {}
+    model, info = model_class.from_pretrained(
+        None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True, **options
+    )
+    if info["missing_keys"]:
+        raise ConversionError(
+            f"{source.path}: {model_class.__name__} misses {', '.join(sorted(info['missing_keys']))}"
+        )
+    if isinstance(model, TimesformerForVideoClassification | TimesformerModel):
+        model.config.image_size = columns * config.patch_size  # its blocks take the width from here, as one number
+    return model.eval()
+
+
+def _original_config(source: Source, config_class: type[PreTrainedConfig], *, grid) -> PreTrainedConfig:
+    """The source's configuration in its own class, for clips of a grid of patches."""
+    frames, rows, columns = grid
+    settings = source.config.to_dict() | source.declared
+    size = {"num_frames": frames, "image_size": [side * settings["patch_size"] for side in (rows, columns)]}
+    # typed as a whole number in one of the classes, and of no effect on results
+    names = config_class.__annotations__.keys() - {"drop_path_rate"}
+    settings = {name: value for name, value in (settings | size).items() if name in names}
+    return config_class(**settings, num_labels=source.config.num_labels)
+
+
+def _require_parity(path: Path, comparison: Comparison, tolerance: float) -> None:
+    if not comparison.difference <= tolerance * comparison.scale:
+        raise ConversionError(
+            f"{path}: expected a difference of at most {tolerance:g} x {comparison.scale:.3g}, got: {comparison}; "
+            "nothing was written"
+        )
+
+
+# ---- the folder ----
+
+
+def _require_room(output: Path, overwrite: bool) -> None:
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    if not overwrite:
+        raise ConversionError(f"{output}: exists; choose another folder, or --overwrite for one with a FAL model")
+    config = output / CONFIG_NAME
+    if not config.is_file() or read_json(config).get("model_type") != FALConfig.model_type:
+        raise ConversionError(f"{output}: expected a folder with a FAL model to overwrite; choose another one")
+
+
+def _make_parent(output: Path) -> Path:
+    parent = output.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    return parent
+
+
+def _move(folder: Path, output: Path, workplace: Path) -> None:
+    """Gives the finished folder its name; what was there before goes with the workplace."""
+    if output.exists():
+        shutil.move(output, workplace / "replaced")
+    folder.rename(output)
+
+
+__all__ = ["Comparison", "Conversion", "ConversionError", "convert"]

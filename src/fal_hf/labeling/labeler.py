@@ -1,0 +1,301 @@
+"""Labels for videos: views, model and aggregation joined for one video."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..model.modeling_fal import FALVideoClassifierForVideoClassification
+from ..model.video_io import Video
+from ..model.video_processing_fal import FALVideoProcessor
+from ..runtimes.onednn import fast_linears
+from .aggregation import (
+    MULTI_LABEL,
+    LabelHierarchy,
+    Segment,
+    Timeline,
+    average_views,
+    find_segments,
+    label_probabilities,
+    window_borders,
+)
+from .views import VideoClips, ViewReader, Views, name_of
+
+# Version of what `VideoLabels.to_dict` returns; it rises when a key changes its meaning or goes.
+SCHEMA_VERSION = 1
+# Patches that go through a model at once on a CPU: so many keep its cores busy, more only take memory.
+CPU_PATCHES = 4096
+DEFAULT_CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "camera_motion"
+
+
+@dataclass(frozen=True)
+class Label:
+    """A label and its score, the mean probability over the views, in [0, 1]."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class WindowLabels:
+    """The best labels of one window of a video, which lasts from `start_seconds` to `end_seconds`."""
+
+    start_seconds: float
+    end_seconds: float
+    labels: list[Label]
+
+
+@dataclass(frozen=True)
+class VideoLabels:
+    """
+    The labels of one video, best first.
+
+    Args:
+        video: Path or URL as it was given; a description where bytes or a file object were given.
+        labels: The best labels, by falling score.
+        num_clips: Number of clips whose probabilities were averaged.
+        duration_seconds: Length of the video.
+        frame_rate: Mean frames a second, None where the container does not say.
+        parents: With a label hierarchy: all parents, by falling score.
+        windows: With a timeline: the best labels of each window, in the order of time.
+        segments: With a timeline: the stretches of the video that have a label, by start.
+    """
+
+    video: str
+    labels: list[Label]
+    num_clips: int
+    duration_seconds: float | None
+    frame_rate: float | None = None
+    parents: list[Label] | None = None
+    windows: list[WindowLabels] | None = None
+    segments: list[Segment] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """
+        The same as a dictionary that `json.dumps` takes, with `schema_version` in it.
+
+        `parents`, `windows` and `segments` are there only where they were asked for.
+        """
+        record = {**asdict(self), "schema_version": SCHEMA_VERSION}
+        optional = ("parents", "windows", "segments")
+        return {name: value for name, value in record.items() if name not in optional or value is not None}
+
+
+class VideoLabeler:
+    """
+    Labels videos with a FAL model.
+
+    Args:
+        model: A classifier with `config.id2label`.
+        processor: The video processor of the same checkpoint; its sampling settings say which frames make a clip.
+        num_clips: Clips a video, whose probabilities are averaged; None takes the processor's own number. Short for
+            `views=Views(num_clips=...)`.
+        views: Which clips, crops and scales are scored, and whether windows tile the video.
+        timeline: How the scores of windows become segments; needs `views` with windows.
+        hierarchy: Label to its parent, or a JSON file of that; adds the parents' scores, see [`LabelHierarchy`].
+        batch_size: Clips that go through the model at once, fewer of large ones on a CPU. They are always of one
+            video: what a video's scores are does not depend on the videos beside it.
+
+    Example:
+
+    ```python
+    >>> from fal_hf import VideoLabeler, Views
+
+    >>> labeler = VideoLabeler.from_pretrained()
+    >>> print(labeler("video.mp4").labels)
+    >>> labeler = VideoLabeler.from_pretrained(views=Views(windows=True))
+    >>> print(labeler("video.mp4").segments)
+    ```"""
+
+    def __init__(
+        self,
+        model: FALVideoClassifierForVideoClassification,
+        processor: FALVideoProcessor,
+        *,
+        num_clips: int | None = None,
+        views: Views | None = None,
+        timeline: Timeline | None = None,
+        hierarchy: Mapping[str, str] | str | PathLike | None = None,
+        batch_size: int = 8,
+    ):
+        if num_clips is not None and views is not None:
+            raise ValueError("expected num_clips or views, got both: give views=Views(num_clips=...)")
+        self.model = model.eval()
+        align_weights(model)
+        self.processor = processor
+        self.views = views or Views(num_clips=num_clips)
+        if timeline is not None and not self.views.windows:
+            raise ValueError("timeline: expected views with windows beside it, give views=Views(windows=True)")
+        self.timeline = timeline or Timeline()
+        self.names = [model.config.id2label[index] for index in range(model.config.num_labels)]
+        self.hierarchy = None if hierarchy is None else LabelHierarchy.load(hierarchy, self.names)
+        patch_size = model.config.patch_size
+        self.reader = ViewReader(processor, self.views, patch_size=patch_size, batch_size=batch_size)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        align_weights(self.model)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | PathLike = DEFAULT_CHECKPOINT,
+        *,
+        num_clips: int | None = None,
+        views: Views | None = None,
+        timeline: Timeline | None = None,
+        hierarchy: Mapping[str, str] | str | PathLike | None = None,
+        batch_size: int = 8,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype = "auto",
+        **kwargs,
+    ) -> "VideoLabeler":
+        """
+        Loads a model and its processor.
+
+        Args:
+            model: A folder or a Hub id of FAL or TimeSformer layout; by default the camera-motion checkpoint that
+                comes with the package.
+            num_clips, views, timeline, hierarchy, batch_size: As for the class.
+            device: `"cpu"`, `"cuda"`, `"cuda:1"`, ...; None takes a GPU where there is one.
+            dtype: `"auto"` (the checkpoint's own), `"float32"`, `"bfloat16"` or `"float16"`.
+            kwargs: Passed on to `from_pretrained`: `revision`, `token`, `local_files_only`, ...
+
+        Raises:
+            OSError: if there is no such folder or Hub repository.
+            ValueError: if it is not a FAL model, or weights are missing.
+        """
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        classifier, report = FALVideoClassifierForVideoClassification.from_pretrained(
+            fspath(model), dtype=dtype, output_loading_info=True, **kwargs
+        )
+        if report["missing_keys"]:
+            missing = sorted(report["missing_keys"])
+            raise ValueError(
+                f"{model}: expected the weights of a video classifier, {len(missing)} are missing, "
+                f"{missing[0]} for instance; fine-tune the model first"
+            )
+        processor = FALVideoProcessor.from_pretrained(fspath(model), **kwargs)
+        return cls(
+            classifier.to(device),
+            processor,
+            num_clips=num_clips,
+            views=views,
+            timeline=timeline,
+            hierarchy=hierarchy,
+            batch_size=batch_size,
+        )
+
+    def __call__(self, video: Video, *, top_k: int = 5) -> VideoLabels:
+        """
+        Labels one video.
+
+        Args:
+            video: Path, URL, bytes or a binary file object.
+            top_k: How many labels to return at most, for the video and for each window.
+
+        Raises:
+            VideoError: (a `ValueError`) if the video cannot be read; names the file and the reason.
+        """
+        if top_k < 1:
+            raise ValueError(f"expected top_k >= 1, got {top_k}")
+        clips = self.reader(video)
+        return self.summarise(name_of(video), clips, [self.score(batch) for batch in clips.batches], top_k=top_k)
+
+    @torch.inference_mode()
+    def score(self, batch: Sequence[np.ndarray]) -> torch.Tensor:
+        """
+        Scores some clips.
+
+        Args:
+            batch: One float32 array a scale, `(clips, crops, T, C, H, W)`, as a [`ViewReader`] yields them.
+
+        Returns:
+            `(clips, num_labels)` float32 in [0, 1], on the CPU.
+        """
+        return average_views([self._score_scale(torch.from_numpy(pixels)) for pixels in batch], self.views.scales)
+
+    def _score_scale(self, pixels: torch.Tensor) -> torch.Tensor:
+        pixel_values = aligned(pixels.flatten(0, 1).to(self.model.device, self.model.dtype))
+        at_once = len(pixel_values)
+        if pixel_values.device.type == "cpu":
+            at_once = max(1, CPU_PATCHES * self.model.config.patch_size**2 // pixel_values[0, :, 0].numel())
+        with fast_linears(self.model):
+            logits = torch.cat([self.model(part).logits for part in pixel_values.split(at_once)])
+        return label_probabilities(logits, self.model.config.problem_type).cpu().unflatten(0, pixels.shape[:2])
+
+    def summarise(
+        self, video: str, clips: VideoClips, scores: Sequence[torch.Tensor], *, top_k: int = 5
+    ) -> VideoLabels:
+        """
+        The labels of a video from the scores of its clips.
+
+        Args:
+            video: What to call it.
+            clips: What was read.
+            scores: The scores of its batches, in their order, from [`score`].
+            top_k: How many labels to return at most, for the video and for each window.
+        """
+        by_clip = torch.cat(list(scores))
+        mean = by_clip.mean(dim=0)
+        result = {
+            "labels": best_labels(self.names, mean, top_k),
+            "num_clips": len(by_clip),
+            "duration_seconds": clips.duration_seconds,
+            "frame_rate": clips.frame_rate,
+        }
+        if self.hierarchy is not None:
+            parents = self.hierarchy.scores(mean, self.model.config.problem_type)
+            result["parents"] = best_labels(self.hierarchy.labels, parents, len(parents))
+        if clips.window_starts is not None:
+            by_window = by_clip.unflatten(0, (-1, clips.num_clips)).mean(dim=1)
+            result["windows"] = [
+                WindowLabels(start, start + clips.window_seconds, best_labels(self.names, window, top_k))
+                for start, window in zip(clips.window_starts.tolist(), by_window, strict=True)
+            ]
+            result["segments"] = self._find_segments(by_window, clips)
+        return VideoLabels(video=video, **result)
+
+    def _find_segments(self, by_window: torch.Tensor, clips: VideoClips) -> list[Segment]:
+        """Segments of the labels, and of the parents where there is a hierarchy, by start."""
+        problem_type = self.model.config.problem_type
+        borders = window_borders(clips.window_starts, clips.window_seconds, clips.duration_seconds)
+        exclusive = problem_type != MULTI_LABEL
+        segments = find_segments(by_window.numpy(), borders, self.names, self.timeline, exclusive=exclusive)
+        if self.hierarchy is None:
+            return segments
+        parents, names = self.hierarchy.scores(by_window, problem_type).numpy(), self.hierarchy.labels
+        # A label that is a parent as well is there once, with all that is below it.
+        segments = [segment for segment in segments if segment.label not in names]
+        segments += find_segments(parents, borders, names, self.timeline, exclusive=False)
+        return sorted(segments, key=lambda segment: (segment.start_seconds, -segment.end_seconds, segment.label))
+
+
+def align_weights(model: torch.nn.Module) -> None:
+    """Moves weights that need it to multiples of 64 bytes: where those of a file lie depends on the file."""
+    for parameter in model.parameters():
+        parameter.data = aligned(parameter.data)
+
+
+def aligned(tensor: torch.Tensor) -> torch.Tensor:
+    """
+    The tensor, or a copy where it does not begin at a multiple of 64 bytes. On some processors MKL rounds products by
+    where their factors lie, and the scores of a video are to be the same in every process.
+    """
+    return tensor if tensor.data_ptr() % 64 == 0 else tensor.clone()
+
+
+def best_labels(names: Sequence[str], scores: torch.Tensor, top_k: int) -> list[Label]:
+    """The `top_k` best labels by falling score; `scores` is `(len(names),)`."""
+    best = scores.topk(min(top_k, len(scores)))
+    return [
+        Label(label=names[index], score=score)
+        for score, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    ]
+
+
+__all__ = ["Label", "VideoLabeler", "VideoLabels", "WindowLabels"]

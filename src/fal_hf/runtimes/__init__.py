@@ -1,0 +1,1 @@
+"""How a model's products are computed on this machine."""

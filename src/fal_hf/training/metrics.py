@@ -1,0 +1,149 @@
+"""Figures of video classification: one label or several, clip by clip and video by video, with intervals.
+
+Accuracy, precision, recall and F1 come from `evaluate`; where its metric scripts cannot be had, offline for instance,
+scikit-learn gives the same figures.
+"""
+
+import warnings
+from collections.abc import Sequence
+from functools import cache
+
+import evaluate
+import numpy as np
+import torch
+from scipy.stats import binomtest
+from sklearn import metrics as sklearn_metrics
+from sklearn.exceptions import UndefinedMetricWarning
+
+from ..labeling.aggregation import MULTI_LABEL, mean_probabilities
+
+AVERAGES = ("macro", "weighted")
+THRESHOLD = 0.5
+RESAMPLES = 2000
+
+
+@cache
+def load_metric(name: str, config_name: str | None = None):
+    """The metric of `evaluate`; None where the metrics' scripts cannot be had."""
+    return evaluate.load(name, config_name) if scripts_can_be_had() else None
+
+
+@cache
+def scripts_can_be_had() -> bool:
+    try:
+        evaluate.load("accuracy")
+    except OSError:
+        return False
+    return True
+
+
+def compute_metric(
+    name: str, predictions: np.ndarray, references: np.ndarray, *, average: str | None = None
+) -> float | list[float]:
+    """
+    Accuracy, precision, recall or F1.
+
+    Args:
+        name: "accuracy", "precision", "recall" or "f1".
+        predictions, references: (N,) class indices, or (N, num_labels) of 0 and 1.
+        average: "macro", "weighted" and so on, as scikit-learn has them; not for accuracy.
+    """
+    metric = load_metric(name, "multilabel" if references.ndim == 2 else None)
+    options = {} if average is None else {"average": average}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UndefinedMetricWarning)  # a label that never comes counts as 0
+        if metric is not None:
+            return metric.compute(predictions=predictions, references=references, **options)[name]
+        return float(getattr(sklearn_metrics, f"{name}_score")(references, predictions, **options))
+
+
+def video_scores(view_logits: torch.Tensor, problem_type: str) -> torch.Tensor:
+    """(N, views, num_labels) logits to the scores of the videos, (N, num_labels): means of probabilities."""
+    return torch.stack([mean_probabilities(logits, problem_type) for logits in view_logits])
+
+
+def decide(scores: np.ndarray, problem_type: str) -> np.ndarray:
+    """(N, num_labels) scores to class indices (N,), or to 0 and 1 (N, num_labels)."""
+    return (scores >= THRESHOLD).astype(np.int64) if problem_type == MULTI_LABEL else scores.argmax(axis=1)
+
+
+def summarise(view_logits: torch.Tensor, labels: torch.Tensor, problem_type: str) -> dict[str, float]:
+    """
+    The figures of a set of videos.
+
+    Args:
+        view_logits: (N, views, num_labels).
+        labels: (N,) class indices, or (N, num_labels) of 0 and 1.
+        problem_type: Whether a video has one label.
+
+    Returns:
+        `accuracy` (of several labels: all of them right), `clip_accuracy` of single views, `precision`, `recall` and
+        `f1`, macro and weighted; `top5_accuracy` with more than five classes; `mean_average_precision` of several
+        labels.
+    """
+    scores, references = video_scores(view_logits, problem_type).numpy(), labels.numpy()
+    predictions = decide(scores, problem_type)
+    clips = video_scores(view_logits.flatten(0, 1)[:, None], problem_type).numpy()
+    clip_references = references.repeat(view_logits.shape[1], axis=0)
+    figures = {
+        "accuracy": compute_metric("accuracy", predictions, references),
+        "clip_accuracy": compute_metric("accuracy", decide(clips, problem_type), clip_references),
+    }
+    for name in ("precision", "recall", "f1"):
+        for average in AVERAGES:
+            figures[f"{name}_{average}"] = compute_metric(name, predictions, references, average=average)
+    if problem_type == MULTI_LABEL:
+        figures["mean_average_precision"] = mean_average_precision(scores, references)
+    elif scores.shape[1] > 5:
+        figures["top5_accuracy"] = float((np.argsort(-scores)[:, :5] == references[:, None]).any(axis=1).mean())
+    return figures
+
+
+def mean_average_precision(scores: np.ndarray, references: np.ndarray) -> float:
+    """The mean over the labels that some video has of the average precision; NaN where none has one."""
+    present = references.any(axis=0)
+    if not present.any():
+        return float("nan")
+    return float(sklearn_metrics.average_precision_score(references[:, present], scores[:, present], average="macro"))
+
+
+def per_class_table(predictions: np.ndarray, references: np.ndarray, labels: Sequence[str]) -> list[dict]:
+    """For each label: `precision`, `recall`, `f1` and `support`, the number of videos that have it."""
+    columns = sklearn_metrics.precision_recall_fscore_support(
+        references, predictions, labels=range(len(labels)), average=None, zero_division=0.0
+    )
+    names = ("precision", "recall", "f1", "support")
+    return [
+        {"label": label, **{name: column[index].item() for name, column in zip(names, columns, strict=True)}}
+        for index, label in enumerate(labels)
+    ]
+
+
+def wilson_interval(correct: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of a share, as if videos were independent."""
+    interval = binomtest(correct, total).proportion_ci(method="wilson")
+    return interval.low, interval.high
+
+
+def group_interval(is_correct: np.ndarray, groups: Sequence[str], *, seed: int = 0) -> tuple[float, float]:
+    """
+    The 95 % interval of a share where videos of one group (a film, say) are right or wrong together.
+
+    Whole groups are drawn with replacement, `RESAMPLES` times.
+
+    Args:
+        is_correct: (N,) bool.
+        groups: (N,) names.
+        seed: Of the drawing.
+    """
+    _, rows = np.unique(np.asarray(groups), return_inverse=True)
+    correct, total = np.bincount(rows, weights=is_correct), np.bincount(rows)
+    drawn = np.random.default_rng(seed).integers(len(total), size=(RESAMPLES, len(total)))
+    shares = correct[drawn].sum(axis=1) / total[drawn].sum(axis=1)
+    low, high = np.quantile(shares, [0.025, 0.975]).tolist()
+    return low, high
+
+
+def majority_share(references: np.ndarray) -> float:
+    """The accuracy of always naming the most frequent class."""
+    return float(np.bincount(references).max() / len(references))
