@@ -1,4 +1,4 @@
-"""Decoding speed: `fal_hf.model.video_io.read_frames` beside `read_video_pyav` of transformers, on the same files.
+"""Decoding speed: `fal_hf.model.video_file.read_frames` beside `read_video_pyav` of transformers, on the same files.
 
 Both give the same RGB frames of a 10-second and a 10-minute file (H.264, 640 x 360, 30 frames a second, the encoder's
 default keyframe interval), which are written once to --folder. "probe" rows add the measuring of the duration, which
@@ -19,7 +19,7 @@ import numpy as np
 import transformers
 from transformers.video_utils import read_video_pyav
 
-from fal_hf.model.video_io import probe, read_frames
+from fal_hf.model.video_file import probe, read_frames
 
 RATE = 30
 WIDTH, HEIGHT = 640, 360

@@ -29,7 +29,7 @@ from sklearn.metrics import confusion_matrix
 from tqdm import tqdm
 
 from fal_hf import VideoLabeler
-from fal_hf.model.video_io import probe, read_frames
+from fal_hf.model.video_file import probe, read_frames
 
 SHORT_SIDES = (180, 240, 288)
 CRF = (18, 35)

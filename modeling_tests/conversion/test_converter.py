@@ -46,7 +46,7 @@ from fal_hf.conversion.checkpoint_files import ConversionError, read_labels
 from fal_hf.conversion.checkpoint_layouts import read_source
 from fal_hf.conversion.converter import PROBE_GRIDS, convert
 from fal_hf.model.configuration_fal import ATTENTION_TYPES
-from fal_hf.model.image_processing_pil_fal import PixelDefaults
+from fal_hf.model.frames import PixelDefaults
 
 SCHEMES = ["divided_space_time", "joint_space_time", "space_only"]
 

@@ -163,7 +163,9 @@ def test_everything_loads_in_a_fresh_environment_without_the_package(folder, tmp
 
 def test_the_code_is_complete_and_imports_its_own_modules_flat(folder):
     modules = code_files()
-    assert {"configuration_fal.py", "modeling_fal.py", "video_io.py", "clip_sampling.py"} <= {m.name for m in modules}
+    assert {"configuration_fal.py", "modeling_fal.py", "video_file.py", "clip_sampling.py"} <= {
+        m.name for m in modules
+    }
     for module in modules:
         assert (folder / "checkpoint" / module.name).read_bytes() == module.read_bytes()
         lines = module.read_text(encoding="utf-8").splitlines()

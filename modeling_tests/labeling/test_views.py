@@ -8,8 +8,11 @@ import torch
 from media_files import moving_frames, write_video
 
 from fal_hf import FALVideoProcessor, VideoError, read_frames
-from fal_hf.labeling import views as views_module
-from fal_hf.labeling.views import PAPER_SCALES, ViewReader, Views, gather_clips, three_crops
+from fal_hf.labeling.views import PAPER_SCALES, ViewPlan, ViewReader, Views, three_crops
+from fal_hf.model import video_source
+from fal_hf.model.clip_reading import gather_clips
+from fal_hf.model.video_file import VideoFile
+from fal_hf.model.video_info import Stretch
 
 PATCH = 4
 WIDTH, HEIGHT = 96, 48
@@ -31,9 +34,19 @@ def make_reader(processor=None, *, batch_size=8, **views) -> ViewReader:
     return ViewReader(processor or make_processor(), Views(**views), patch_size=PATCH, batch_size=batch_size)
 
 
-def all_batches(reader, video) -> list[np.ndarray]:
+def planned(reader, video, **stretch) -> ViewPlan:
+    with reader.open(video) as file:
+        return reader.plan(file, Stretch(**stretch))
+
+
+def batches_of(reader, video, **stretch) -> list[list[np.ndarray]]:
+    with reader.open(video) as file:
+        return list(reader.read(file, reader.plan(file, Stretch(**stretch))))
+
+
+def all_batches(reader, video, **stretch) -> list[np.ndarray]:
     """All clips of a video, one array (clips, crops, T, C, H, W) a scale."""
-    return [np.concatenate(scale) for scale in zip(*reader(video).batches, strict=True)]
+    return [np.concatenate(scale) for scale in zip(*batches_of(reader, video, **stretch), strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -49,23 +62,24 @@ def test_clips_are_those_of_the_processor(video, sampling, num_clips):
 
 
 def test_clips_come_in_batches_of_at_most_the_size_asked_for(video):
-    batches = list(make_reader(num_clips=5, batch_size=2)(video).batches)
+    batches = batches_of(make_reader(num_clips=5, batch_size=2), video)
     assert [len(scale) for batch in batches for scale in batch] == [2, 2, 1]
 
 
 def test_all_views_come_out_of_one_pass(video, monkeypatch):
-    passes = []
-
-    def counted(*arguments, **options):
-        passes.append(options["seconds"])
-        return stream(*arguments, **options)
-
-    stream = views_module.stream_frames
-    monkeypatch.setattr(views_module, "stream_frames", counted)
+    passes, opened = [], []
+    frames_at, prepare = VideoFile.frames_at, video_source.VideoSource.__init__
+    monkeypatch.setattr(
+        VideoFile, "frames_at", lambda self, seconds: passes.append(seconds) or frames_at(self, seconds)
+    )
+    monkeypatch.setattr(
+        video_source.VideoSource, "__init__", lambda self, *a, **k: opened.append(self) or prepare(self, *a, **k)
+    )
     pixels = all_batches(make_reader(num_clips=3, num_crops=3, scales=PAPER_SCALES), video)
     assert [scale.shape[:4] for scale in pixels] == [(3, 3, 4, 3)] * 5
     (seconds,) = passes
     assert len(seconds) == 12 and (np.diff(seconds) > 0).all()
+    assert len(opened) == 1
 
 
 def test_frames_are_forgotten_after_the_last_clip_that_needs_them():
@@ -144,34 +158,63 @@ def test_frames_that_are_not_cropped_are_scaled_as_a_whole(video):
 
 def test_windows_are_sampled_like_videos_of_their_own(video):
     processor = make_processor()
-    clips = make_reader(processor, windows=True, window_seconds=0.8, hop_seconds=0.4, num_clips=2)(video)
-    assert clips.window_starts.tolist() == pytest.approx([0.0, 0.4, 0.8, 1.2, 1.6])
-    pixels = np.concatenate([batch[0] for batch in clips.batches])[:, 0]
+    reader = make_reader(processor, windows=True, window_seconds=0.8, hop_seconds=0.4, num_clips=2)
+    clips = planned(reader, video)
+    assert clips.layout.window_starts.tolist() == pytest.approx([0.0, 0.4, 0.8, 1.2, 1.6])
+    pixels = all_batches(reader, video)[0][:, 0]
     # Twice four midpoints of eighths of 0.8 s, dealt out to two clips.
     offsets = 0.05 + 0.1 * np.arange(8).reshape(4, 2).T
-    instants = (clips.window_starts[:, None, None] + offsets).reshape(10, 4)
+    instants = (clips.layout.window_starts[:, None, None] + offsets).reshape(10, 4)
     frames = [read_frames(video, seconds=clip).frames for clip in instants]
     expected = processor(frames, do_sample_frames=False, return_tensors="np")["pixel_values"]
     np.testing.assert_array_equal(pixels, expected)
 
 
 def test_a_window_lasts_as_long_as_a_clip_where_the_checkpoint_says_how_long_that_is(video):
-    clips = make_reader(make_processor(frame_interval_seconds=0.2), windows=True)(video)
-    assert clips.window_seconds == pytest.approx(0.8)
-    assert clips.window_starts.tolist() == pytest.approx([0.0, 0.8, 1.6])
-    clips = make_reader(make_processor(frame_stride=5), windows=True)(video)
-    assert clips.window_seconds == pytest.approx(0.8)
+    clips = planned(make_reader(make_processor(frame_interval_seconds=0.2), windows=True), video)
+    assert clips.layout.window_seconds == pytest.approx(0.8)
+    assert clips.layout.window_starts.tolist() == pytest.approx([0.0, 0.8, 1.6])
+    clips = planned(make_reader(make_processor(frame_stride=5), windows=True), video)
+    assert clips.layout.window_seconds == pytest.approx(0.8)
 
 
 def test_a_video_shorter_than_a_window_is_one_window(video):
-    clips = make_reader(windows=True)(video)
-    assert clips.window_starts.tolist() == [0.0] and clips.window_seconds == pytest.approx(2.4)
-    assert [batch[0].shape[0] for batch in clips.batches] == [1]
+    clips = planned(make_reader(windows=True), video)
+    assert clips.layout.window_starts.tolist() == [0.0] and clips.layout.window_seconds == pytest.approx(2.4)
+    assert [batch[0].shape[0] for batch in batches_of(make_reader(windows=True), video)] == [1]
 
 
 def test_windows_begin_where_the_sampling_begins(video):
-    clips = make_reader(make_processor(start_seconds=1.0), windows=True, window_seconds=0.5)(video)
-    assert clips.window_starts.tolist() == pytest.approx([1.0, 1.5, 1.9])
+    clips = planned(make_reader(make_processor(start_seconds=1.0), windows=True, window_seconds=0.5), video)
+    assert clips.layout.window_starts.tolist() == pytest.approx([1.0, 1.5, 1.9])
+
+
+# ---- stretches ----
+
+
+def test_a_stretch_is_read_like_a_video_of_its_own(video):
+    processor = make_processor()
+    (pixels,) = all_batches(make_reader(processor, num_clips=2), video, start_seconds=0.8, end_seconds=1.6)
+    # Midpoints of eighths of 0.8 s, dealt out to two clips.
+    instants = 0.85 + 0.1 * np.arange(8).reshape(4, 2).T
+    frames = [read_frames(video, seconds=clip).frames for clip in instants]
+    expected = processor(frames, do_sample_frames=False, return_tensors="np")["pixel_values"]
+    np.testing.assert_array_equal(pixels[:, 0], expected)
+
+
+def test_the_windows_of_a_stretch_tile_it_in_the_videos_own_time(video):
+    plan = planned(make_reader(windows=True, window_seconds=0.4), video, start_seconds=1.0, end_seconds=2.0)
+    assert plan.layout.window_starts.tolist() == pytest.approx([1.0, 1.4, 1.6])
+    assert plan.layout.duration_seconds == pytest.approx(1.0)
+    assert plan.clips.positions.min() > 1.0 and plan.clips.positions.max() < 2.0
+
+
+def test_a_stretch_ends_with_the_video_and_must_begin_within_it(video):
+    assert planned(make_reader(), video, start_seconds=2.0, end_seconds=9.0).layout.duration_seconds == pytest.approx(
+        0.4
+    )
+    with pytest.raises(VideoError, match=r"moving\.mp4: ends at 2\.400 s, the clip begins at 3\.0 s"):
+        planned(make_reader(), video, start_seconds=3.0)
 
 
 # ---- the rest ----
@@ -188,12 +231,12 @@ def test_a_reader_can_be_sent_to_another_process(video):
 def test_a_clip_must_not_repeat_frames_where_the_checkpoint_says_so(video):
     reader = make_reader(make_processor(short_clip="error", frame_interval_seconds=0.01), num_clips=1)
     with pytest.raises(VideoError, match=r"moving\.mp4.*short_clip"):
-        list(reader(video).batches)
+        batches_of(reader, video)
 
 
 def test_a_start_behind_the_end_names_the_video(video):
     with pytest.raises(VideoError, match=r"moving\.mp4: ends at 2\.400 s"):
-        make_reader(make_processor(start_seconds=9.0))(video)
+        planned(make_reader(make_processor(start_seconds=9.0)), video)
 
 
 @pytest.mark.parametrize(
@@ -213,4 +256,4 @@ def test_wrong_views_are_refused_by_name(options, message):
 
 def test_a_wrong_window_is_refused_with_the_videos_name(video):
     with pytest.raises(VideoError, match=r"moving\.mp4: hop_seconds: expected at most window_seconds, 1\.0, got 2\.0"):
-        make_reader(windows=True, window_seconds=1.0, hop_seconds=2.0)(video)
+        planned(make_reader(windows=True, window_seconds=1.0, hop_seconds=2.0), video)

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 from fal_hf.model.image_processing_fal import FALImageProcessor
-from fal_hf.model.video_io import VideoError, probe, read_frames
+from fal_hf.model.video_file import VideoError, VideoFile, probe, read_frames
 from fal_hf.model.video_processing_fal import FALVideoMetadata, FALVideoProcessor
+from fal_hf.model.video_source import VideoSource
 
 NUM_FRAMES_IN_FILE, FRAME_RATE = 40, 10
 
@@ -242,10 +243,12 @@ def test_every_real_video_makes_a_clip_of_the_frames_on_display(processor, media
 
 
 def test_clips_are_decoded_in_one_pass(processor, video_file, monkeypatch):
-    module, requests = sys.modules[FALVideoProcessor.__module__], []
-    monkeypatch.setattr(module, "read_frames", lambda *args, **kw: requests.append(kw) or read_frames(*args, **kw))
+    requests, opened = [], []
+    read, prepare = VideoFile.read, VideoSource.__init__
+    monkeypatch.setattr(VideoFile, "read", lambda self, **options: requests.append(options) or read(self, **options))
+    monkeypatch.setattr(VideoSource, "__init__", lambda self, *a, **k: opened.append(self) or prepare(self, *a, **k))
     clips = processor.sample_clips(video_file, num_clips=5)
-    assert len(requests) == 1
+    assert len(requests) == len(opened) == 1
     assert len(clips) == 5
     assert all(clip.frames.shape == (8, 32, 48, 3) and clip.frames.dtype == np.uint8 for clip in clips)
 

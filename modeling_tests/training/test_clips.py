@@ -155,13 +155,13 @@ def test_a_training_clip_without_changes_is_what_the_processor_makes(clips):
 def frame_numbers(dataset, monkeypatch, *, draws: int = 40) -> np.ndarray:
     """The instants, in frames, that training clips are read at."""
     plans = []
-    original = clips_module.read_plan
+    original = clips_module.read_all_clips
 
-    def read_and_note(clip, unit, plan):
-        plans.append(clip.start_seconds + plan[0])
-        return original(clip, unit, plan)
+    def read_and_note(video, plan):
+        plans.append(plan.positions[0])
+        return original(video, plan)
 
-    monkeypatch.setattr(clips_module, "read_plan", read_and_note)
+    monkeypatch.setattr(clips_module, "read_all_clips", read_and_note)
     for epoch in range(draws):
         dataset[epoch, 0]
     return 25 * np.array(plans)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .model.image_processing_fal import FALImageProcessor
     from .model.image_processing_pil_fal import FALImageProcessorPil
     from .model.modeling_fal import FALModel, FALPreTrainedModel, FALVideoClassifierForVideoClassification
-    from .model.video_io import VideoError, VideoFrames, VideoInfo, probe, read_frames
+    from .model.video_file import VideoError, VideoFrames, VideoInfo, probe, read_frames
     from .model.video_processing_fal import FALVideoProcessor
 
 # Where each public name is; it is imported when it is asked for.
@@ -25,7 +25,7 @@ _MODULES = {
     "model.image_processing_fal": ("FALImageProcessor",),
     "model.image_processing_pil_fal": ("FALImageProcessorPil",),
     "model.modeling_fal": ("FALModel", "FALPreTrainedModel", "FALVideoClassifierForVideoClassification"),
-    "model.video_io": ("VideoError", "VideoFrames", "VideoInfo", "probe", "read_frames"),
+    "model.video_file": ("VideoError", "VideoFrames", "VideoInfo", "probe", "read_frames"),
     "model.video_processing_fal": ("FALVideoProcessor",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

@@ -74,7 +74,7 @@ def _make_record(labeler: VideoLabeler, video: VideoInput, said: dict[str, list]
     errors = [*said["error"], *said["failed"]]
     if errors:
         return {"video": video.name, "error": errors[0], "schema_version": SCHEMA_VERSION}
-    return labeler.summarise(video.name, said["clips"][0], said["scores"], top_k=top_k).to_dict()
+    return labeler.summarize(video.name, said["clips"][0], said["scores"], top_k=top_k).to_dict()
 
 
 def describe_run(labeler: VideoLabeler, *, top_k: int) -> dict[str, Any]:

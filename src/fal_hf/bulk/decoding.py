@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -81,10 +81,10 @@ def decode_videos(
 def read_messages(reader: ViewReader, video: VideoInput) -> Iterator[Message]:
     """The messages of one video."""
     try:
-        with opened_input(video.key) as opened:
-            clips = reader(opened)
-            yield "clips", replace(clips, batches=iter(()))
-            for batch in clips.batches:
+        with opened_input(video.key) as opened, reader.open(opened) as file:
+            plan = reader.plan(file)
+            yield "clips", plan.layout
+            for batch in reader.read(file, plan):
                 yield "batch", batch
         yield "end", None
     except Exception as error:  # whatever one file does, the others are labelled

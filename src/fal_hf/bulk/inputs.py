@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ..model.video_io import VideoError
+from ..model.video_file import VideoError
 from ..model.video_source import is_url
 
 # Containers that are looked for in folders; a file that is named is taken whatever it is called.

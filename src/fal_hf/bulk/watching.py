@@ -17,7 +17,7 @@ import torch
 
 from ..labeling.labeler import SCHEMA_VERSION, Label, VideoLabeler, best_labels
 from ..labeling.views import DEFAULT_WINDOW_SECONDS
-from ..model.video_io import live_frames
+from ..model.video_file import live_frames
 from .inputs import describe_error
 
 MAX_SOURCES = 8

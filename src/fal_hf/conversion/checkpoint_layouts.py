@@ -34,7 +34,7 @@ from transformers.image_utils import (
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, VIDEO_PROCESSOR_NAME
 
 from ..model.configuration_fal import FALConfig
-from ..model.image_processing_pil_fal import PixelDefaults
+from ..model.frames import PixelDefaults
 from ..model.modeling_fal import TIMESFORMER_MAPPING, FALModel, FALVideoClassifierForVideoClassification
 from .checkpoint_files import ConversionError, find_checkpoint, find_weights, read_json, read_weights
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from ..model.modeling_fal import FALVideoClassifierForVideoClassification
-from ..model.video_io import Video
+from ..model.video_file import Video
+from ..model.video_info import WHOLE, Stretch
 from ..model.video_processing_fal import FALVideoProcessor
 from ..runtimes.onednn import fast_linears
 from .aggregation import (
@@ -23,7 +24,7 @@ from .aggregation import (
     label_probabilities,
     window_borders,
 )
-from .views import VideoClips, ViewReader, Views, name_of
+from .views import ViewLayout, ViewReader, Views
 
 # Version of what `VideoLabels.to_dict` returns; it rises when a key changes its meaning or goes.
 SCHEMA_VERSION = 1
@@ -58,8 +59,10 @@ class VideoLabels:
         video: Path or URL as it was given; a description where bytes or a file object were given.
         labels: The best labels, by falling score.
         num_clips: Number of clips whose probabilities were averaged.
-        duration_seconds: Length of the video.
+        duration_seconds: Length of the video, or of the stretch of it that was labeled.
         frame_rate: Mean frames a second, None where the container does not say.
+        start_seconds, end_seconds: Of a stretch: where in the video it begins and ends. All times count from the
+            video's first frame.
         parents: With a label hierarchy: all parents, by falling score.
         windows: With a timeline: the best labels of each window, in the order of time.
         segments: With a timeline: the stretches of the video that have a label, by start.
@@ -70,6 +73,8 @@ class VideoLabels:
     num_clips: int
     duration_seconds: float | None
     frame_rate: float | None = None
+    start_seconds: float | None = None
+    end_seconds: float | None = None
     parents: list[Label] | None = None
     windows: list[WindowLabels] | None = None
     segments: list[Segment] | None = None
@@ -78,10 +83,10 @@ class VideoLabels:
         """
         The same as a dictionary that `json.dumps` takes, with `schema_version` in it.
 
-        `parents`, `windows` and `segments` are there only where they were asked for.
+        What was not asked for (a stretch, `parents`, `windows`, `segments`) is not in it.
         """
         record = {**asdict(self), "schema_version": SCHEMA_VERSION}
-        optional = ("parents", "windows", "segments")
+        optional = ("start_seconds", "end_seconds", "parents", "windows", "segments")
         return {name: value for name, value in record.items() if name not in optional or value is not None}
 
 
@@ -90,7 +95,8 @@ class VideoLabeler:
     Labels videos with a FAL model.
 
     Args:
-        model: A classifier with `config.id2label`.
+        model: A classifier with `config.id2label`. It is put into evaluation mode, and its weights are moved to memory
+            of another alignment where scores would depend on that; their values stay.
         processor: The video processor of the same checkpoint; its sampling settings say which frames make a clip.
         num_clips: Clips a video, whose probabilities are averaged; None takes the processor's own number. Short for
             `views=Views(num_clips=...)`.
@@ -190,21 +196,24 @@ class VideoLabeler:
             batch_size=batch_size,
         )
 
-    def __call__(self, video: Video, *, top_k: int = 5) -> VideoLabels:
+    def __call__(self, video: Video, *, top_k: int = 5, stretch: Stretch = WHOLE) -> VideoLabels:
         """
         Labels one video.
 
         Args:
             video: Path, URL, bytes or a binary file object.
             top_k: How many labels to return at most, for the video and for each window.
+            stretch: What of the video is labeled, as if that were a video by itself.
 
         Raises:
             VideoError: (a `ValueError`) if the video cannot be read; names the file and the reason.
         """
         if top_k < 1:
             raise ValueError(f"expected top_k >= 1, got {top_k}")
-        clips = self.reader(video)
-        return self.summarise(name_of(video), clips, [self.score(batch) for batch in clips.batches], top_k=top_k)
+        with self.reader.open(video) as file:
+            plan = self.reader.plan(file, stretch)
+            scores = [self.score(batch) for batch in self.reader.read(file, plan)]
+        return self.summarize(file.name, plan.layout, scores, top_k=top_k)
 
     @torch.inference_mode()
     def score(self, batch: Sequence[np.ndarray]) -> torch.Tensor:
@@ -228,42 +237,46 @@ class VideoLabeler:
             logits = torch.cat([self.model(part).logits for part in pixel_values.split(at_once)])
         return label_probabilities(logits, self.model.config.problem_type).cpu().unflatten(0, pixels.shape[:2])
 
-    def summarise(
-        self, video: str, clips: VideoClips, scores: Sequence[torch.Tensor], *, top_k: int = 5
+    def summarize(
+        self, video: str, layout: ViewLayout, scores: Sequence[torch.Tensor], *, top_k: int = 5
     ) -> VideoLabels:
         """
         The labels of a video from the scores of its clips.
 
         Args:
             video: What to call it.
-            clips: What was read.
+            layout: What they stand for.
             scores: The scores of its batches, in their order, from [`score`].
             top_k: How many labels to return at most, for the video and for each window.
         """
         by_clip = torch.cat(list(scores))
         mean = by_clip.mean(dim=0)
-        result = {
+        result: dict[str, Any] = {
             "labels": best_labels(self.names, mean, top_k),
             "num_clips": len(by_clip),
-            "duration_seconds": clips.duration_seconds,
-            "frame_rate": clips.frame_rate,
+            "duration_seconds": layout.duration_seconds,
+            "frame_rate": layout.frame_rate,
         }
+        if not layout.stretch.is_whole:
+            start_seconds = layout.stretch.start_seconds
+            result |= {"start_seconds": start_seconds, "end_seconds": start_seconds + layout.duration_seconds}
         if self.hierarchy is not None:
             parents = self.hierarchy.scores(mean, self.model.config.problem_type)
             result["parents"] = best_labels(self.hierarchy.labels, parents, len(parents))
-        if clips.window_starts is not None:
-            by_window = by_clip.unflatten(0, (-1, clips.num_clips)).mean(dim=1)
+        if layout.window_starts is not None:
+            by_window = by_clip.unflatten(0, (-1, layout.num_clips)).mean(dim=1)
             result["windows"] = [
-                WindowLabels(start, start + clips.window_seconds, best_labels(self.names, window, top_k))
-                for start, window in zip(clips.window_starts.tolist(), by_window, strict=True)
+                WindowLabels(start, start + layout.window_seconds, best_labels(self.names, window, top_k))
+                for start, window in zip(layout.window_starts.tolist(), by_window, strict=True)
             ]
-            result["segments"] = self._find_segments(by_window, clips)
+            result["segments"] = self._find_segments(by_window, layout)
         return VideoLabels(video=video, **result)
 
-    def _find_segments(self, by_window: torch.Tensor, clips: VideoClips) -> list[Segment]:
+    def _find_segments(self, by_window: torch.Tensor, layout: ViewLayout) -> list[Segment]:
         """Segments of the labels, and of the parents where there is a hierarchy, by start."""
         problem_type = self.model.config.problem_type
-        borders = window_borders(clips.window_starts, clips.window_seconds, clips.duration_seconds)
+        end_seconds = layout.stretch.start_seconds + layout.duration_seconds
+        borders = window_borders(layout.window_starts, layout.window_seconds, end_seconds)
         exclusive = problem_type != MULTI_LABEL
         segments = find_segments(by_window.numpy(), borders, self.names, self.timeline, exclusive=exclusive)
         if self.hierarchy is None:

@@ -5,16 +5,20 @@ model's sizes as it comes, and forgotten after the last clip that needs it, so m
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 
+from ..model.clip_plan import ClipPlan
+from ..model.clip_reading import read_clips
 from ..model.clip_sampling import window_starts
-from ..model.video_io import Video, VideoError, VideoInfo, probe, read_frames, stream_frames
+from ..model.video_file import Video, VideoFile, VideoFrame
+from ..model.video_info import WHOLE, Stretch, VideoInfo
 from ..model.video_processing_fal import FALVideoProcessor
+from ..model.video_source import reported
 
 # The five scales of the paper, section 4.
 PAPER_SCALES = (0.6, 0.8, 1.0, 1.2, 1.4)
@@ -61,26 +65,40 @@ class Views:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoClips:
+class ViewLayout:
     """
-    The clips of one video, as they come.
+    What the clips of one video stand for.
 
     Args:
-        duration_seconds: Length of the video.
+        stretch: What of the video is scored.
+        duration_seconds: Length of that.
         frame_rate: Mean frames a second; None where the container does not say.
         num_clips: Clips of the video, or of each window.
-        window_starts: Seconds where the windows begin, (num_windows,) float64; None without windows.
+        window_starts: Where the windows begin, (num_windows,) float64 seconds after the video's first frame; None
+            without windows.
         window_seconds: Length of a window; None without windows.
-        batches: Yields, for at most `batch_size` clips at a time, one float32 array a scale,
-            (clips, crops, T, C, H, W); windows come one after the other with all their clips. To be gone through once.
     """
 
+    stretch: Stretch
     duration_seconds: float
     frame_rate: float | None
     num_clips: int
     window_starts: np.ndarray | None = None
     window_seconds: float | None = None
-    batches: Iterator[list[np.ndarray]] = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewPlan:
+    """
+    Which clips of one video are scored.
+
+    Args:
+        clips: The clips; windows come one after the other with all their clips.
+        layout: What they stand for.
+    """
+
+    clips: ClipPlan
+    layout: ViewLayout
 
 
 class ViewReader:
@@ -117,30 +135,50 @@ class ViewReader:
         self.num_threads = num_threads
         self.settings = [scaled_settings(processor, scale, patch_size) for scale in views.scales]
 
-    def __call__(self, video: Video) -> VideoClips:
+    def open(self, video: Video, *, info: VideoInfo | None = None) -> VideoFile:
+        """Opens a video, of which `info` may be known already; a VideoError names it and the reason where it fails."""
+        return VideoFile(video, num_threads=self.num_threads, info=info)
+
+    def plan(self, video: VideoFile, stretch: Stretch = WHOLE) -> ViewPlan:
         """
-        Opens a video; its frames are decoded as the batches are taken.
+        The clips of a video, or of a stretch of it as if that were a video by itself.
 
         Raises:
-            VideoError: (a `ValueError`) if the video cannot be read; taking a batch may raise it as well.
+            VideoError: (a `ValueError`) if the video cannot be measured, or is over before the stretch begins.
         """
-        info = probe(video, num_threads=self.num_threads)
-        try:
-            return self._plan_windows(video, info) if self.views.windows else self._plan_video(video, info)
-        except VideoError:
-            raise
-        except ValueError as error:
-            raise VideoError(name_of(video), str(error)) from error
+        with reported(video.name):
+            info = stretch.within(video.info)
+            about = {"stretch": stretch, "duration_seconds": info.duration_seconds, "frame_rate": info.frame_rate}
+            if self.views.windows:
+                clips, windows = self._plan_windows(info, stretch)
+                return ViewPlan(clips=clips, layout=ViewLayout(**about, **windows))
+            num_clips = self.views.num_clips
+            clips = self.processor.plan_clips(video.info, stretch=stretch, num_clips=num_clips, do_sample_frames=True)
+            return ViewPlan(clips=clips, layout=ViewLayout(**about, num_clips=len(clips.positions)))
+
+    def read(self, video: VideoFile, plan: ViewPlan) -> Iterator[list[np.ndarray]]:
+        """
+        The views of a plan, as their frames are decoded.
+
+        Yields:
+            For at most `batch_size` clips at a time one float32 array a scale, (clips, crops, T, C, H, W).
+
+        Raises:
+            VideoError: (a `ValueError`) a frame cannot be read, or a clip is too short and must not be.
+        """
+        clips = read_clips(video, plan.clips, process=self._process)
+        while batch := list(islice(clips, self.batch_size)):
+            views = [[frame.views for frame in clip] for clip in batch]
+            yield [
+                torch.stack([torch.stack([frame[scale] for frame in clip], dim=1) for clip in views]).numpy()
+                for scale in range(len(self.settings))
+            ]
 
     def process_frame(self, image: np.ndarray) -> torch.Tensor:
         """One frame, (H, W, 3) uint8, as (crops, C, H, W) float32 at the first scale."""
         return self._make_views(image[None], self.settings[0])[0]
 
-    def _plan_video(self, video: Video, info: VideoInfo) -> VideoClips:
-        unit, plan = self.processor.plan_clips(info, num_clips=self.views.num_clips, do_sample_frames=True)
-        return self._clips(video, info, unit, plan, num_clips=len(plan))
-
-    def _plan_windows(self, video: Video, info: VideoInfo) -> VideoClips:
+    def _plan_windows(self, info: VideoInfo, stretch: Stretch) -> tuple[ClipPlan, dict[str, Any]]:
         """Each window is sampled as if it were a video of its own."""
         window_seconds = self.views.window_seconds or self.processor.clip_seconds(info) or DEFAULT_WINDOW_SECONDS
         starts = window_starts(
@@ -151,53 +189,20 @@ class ViewReader:
         )
         window_seconds = min(window_seconds, info.duration_seconds - float(starts[0]))
         window = replace(info, duration_seconds=window_seconds, num_frames=None)
-        _, plan = self.processor.plan_clips(
-            window, num_clips=self.views.num_clips or 1, do_sample_frames=True, start_seconds=0.0
-        )
-        plan_of_all = (starts[:, None, None] + plan).reshape(-1, plan.shape[1])
-        return self._clips(
-            video,
-            info,
-            "seconds",
-            plan_of_all,
-            num_clips=len(plan),
-            window_starts=starts,
-            window_seconds=window_seconds,
-        )
+        num_clips = self.views.num_clips or 1
+        options = {"do_sample_frames": True, "start_seconds": 0.0, "end_seconds": None}
+        clips = self.processor.plan_clips(window, num_clips=num_clips, **options)
+        starts = stretch.start_seconds + starts
+        positions = (starts[:, None, None] + clips.positions).reshape(-1, clips.positions.shape[1])
+        windows = {"num_clips": num_clips, "window_starts": starts, "window_seconds": window_seconds}
+        return replace(clips, positions=positions), windows
 
-    def _clips(self, video: Video, info: VideoInfo, unit: str, plan: np.ndarray, **about) -> VideoClips:
-        return VideoClips(
-            duration_seconds=info.duration_seconds,
-            frame_rate=info.frame_rate,
-            batches=self._read_batches(video, unit, plan),
-            **about,
-        )
-
-    def _read_batches(self, video: Video, unit: str, plan: np.ndarray) -> Iterator[list[np.ndarray]]:
-        positions, rows = np.unique(plan, return_inverse=True)
-        frames = self._process(self._decode(video, unit, positions))
-        clips = gather_clips(frames, rows.reshape(plan.shape))
-        while clip_batch := list(islice(clips, self.batch_size)):
-            self._check_repeats(video, clip_batch)
-            views = [[frame.views for frame in clip] for clip in clip_batch]
-            yield [
-                torch.stack([torch.stack([frame[scale] for frame in clip], dim=1) for clip in views]).numpy()
-                for scale in range(len(self.settings))
-            ]
-
-    def _decode(self, video: Video, unit: str, positions: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
-        if unit == "seconds":
-            return stream_frames(video, seconds=positions, num_threads=self.num_threads)
-        # Only videos of few frames, and clips of a distance in frames, are read by number.
-        decoded = read_frames(video, indices=positions, num_threads=self.num_threads)
-        return zip(decoded.frames, decoded.seconds.tolist(), strict=True)
-
-    def _process(self, frames: Iterator[tuple[np.ndarray, float]]) -> Iterator["ProcessedFrame"]:
+    def _process(self, frames: Iterator[VideoFrame]) -> Iterator["ProcessedFrame"]:
         while chunk := list(islice(frames, CHUNK_FRAMES)):
-            images = np.stack([image for image, _ in chunk])
+            images = np.stack([frame.image for frame in chunk])
             by_scale = [self._make_views(images, settings) for settings in self.settings]
-            for (_, seconds), *views in zip(chunk, *by_scale, strict=True):
-                yield ProcessedFrame(seconds, views)
+            for frame, *views in zip(chunk, *by_scale, strict=True):
+                yield ProcessedFrame(frame.seconds, views)
 
     def _make_views(self, images: np.ndarray, settings: dict[str, Any]) -> torch.Tensor:
         """(T, H, W, 3) uint8 to (T, crops, C, h, w) float32 at one scale."""
@@ -208,15 +213,6 @@ class ViewReader:
         crop_size = settings.get("crop_size") or size_as_dict(self.processor.crop_size)
         return three_crops(frames, height=crop_size["height"], width=crop_size["width"])
 
-    def _check_repeats(self, video: Video, clips: list[list["ProcessedFrame"]]) -> None:
-        if self.processor.short_clip != "error":
-            return
-        for clip in clips:
-            seconds = [frame.seconds for frame in clip]
-            if len(set(seconds)) < len(seconds):
-                reason = f'too short for {len(seconds)} different frames as asked for, and `short_clip` is "error"'
-                raise VideoError(name_of(video), reason)
-
 
 @dataclass(frozen=True)
 class ProcessedFrame:
@@ -224,31 +220,6 @@ class ProcessedFrame:
 
     seconds: float
     views: Sequence[torch.Tensor]
-
-
-def gather_clips(frames: Iterator[Any], rows: np.ndarray) -> Iterator[list[Any]]:
-    """
-    Deals frames out to clips, keeping no frame for longer than a clip needs it.
-
-    Args:
-        frames: Frame 0, 1, 2, ...
-        rows: (num_clips, num_frames) numbers of frames; the clips come in this order.
-
-    Yields:
-        The frames of each clip, in its order.
-    """
-    last_row = np.zeros(rows.max() + 1, dtype=np.int64)
-    np.maximum.at(last_row, rows, np.arange(len(rows))[:, None])
-    held: dict[int, Any] = {}
-    count = 0
-    for number, row in enumerate(rows.tolist()):
-        while count <= max(row):
-            held[count] = next(frames)
-            count += 1
-        yield [held[index] for index in row]
-        for index in set(row):
-            if last_row[index] == number:
-                del held[index]
 
 
 def three_crops(frames: torch.Tensor, *, height: int, width: int) -> torch.Tensor:
@@ -300,9 +271,4 @@ def size_as_dict(size: Any) -> dict[str, int]:
     return {name: getattr(size, name) for name in names if getattr(size, name) is not None}
 
 
-def name_of(video: Video) -> str:
-    """What to call a video in a result or a message: its path or URL, else its type."""
-    return str(video) if isinstance(video, str) or hasattr(video, "__fspath__") else f"<{type(video).__name__}>"
-
-
-__all__ = ["PAPER_SCALES", "VideoClips", "ViewReader", "Views"]
+__all__ = ["PAPER_SCALES", "ViewLayout", "ViewPlan", "ViewReader", "Views"]

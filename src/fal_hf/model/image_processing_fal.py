@@ -5,39 +5,14 @@ from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import ImageInput, PILImageResampling, SizeDict
 from transformers.processing_utils import Unpack
-from transformers.utils import TensorType
 
-from .image_processing_pil_fal import (
-    FALImageProcessorKwargs,
-    PixelDefaults,
-    batch_clips,
-    bgr_order,
-    check_equal_shapes,
-    is_scaled,
-    read_clip,
-    split_into_clips,
-)
+from .frames import ClipPreprocessing, FALImageProcessorKwargs, bgr_order, read_clip, split_into_clips
 
 
-class ClipPreprocessing(PixelDefaults):
-    """The way from frames to pixel values that the image and the video processor share: whole clips, no frame loop."""
+class TorchvisionPreprocessing(ClipPreprocessing):
+    """What the image and the video processor share: no loop over the frames of a piece."""
 
-    def _preprocess(
-        self, images: list[list[torch.Tensor]], *, return_tensors: str | TensorType | None = None, **kwargs
-    ) -> BatchFeature:
-        """Clips, each a list of pieces (t, C, H, W), to `pixel_values` (B, T, C, H, W)."""
-        clips = [self._preprocess_clip(pieces, **kwargs) for pieces in images]
-        return batch_clips(clips, return_tensors=return_tensors)
-
-    def _preprocess_clip(self, pieces: list[torch.Tensor], *, rescale_factor: float, **kwargs) -> torch.Tensor:
-        """The pieces of one clip as one tensor (T, C, H, W)."""
-        scaled = is_scaled(pieces)
-        frames = []
-        for piece in pieces:
-            factor = rescale_factor * 255 if scaled and piece.is_floating_point() else rescale_factor
-            frames.append(self._preprocess_piece(piece, rescale_factor=factor, **kwargs))
-        check_equal_shapes([piece[0] for piece in frames], what="frames of a clip")
-        return frames[0] if len(frames) == 1 else torch.cat(frames)
+    join = staticmethod(torch.cat)
 
     def _preprocess_piece(
         self,
@@ -67,7 +42,7 @@ class ClipPreprocessing(PixelDefaults):
         return self.rescale_and_normalize(piece, do_rescale, rescale_factor, do_normalize, image_mean, image_std)
 
 
-class FALImageProcessor(ClipPreprocessing, TorchvisionBackend):
+class FALImageProcessor(TorchvisionPreprocessing, TorchvisionBackend):
     """Turns frames into `pixel_values` of shape (B, T, C, H, W) in float32, with torchvision.
 
     By default the short side is resized to 224 (bilinear, antialiased), the middle 224 x 224 are cut out, values are

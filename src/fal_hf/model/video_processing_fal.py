@@ -1,7 +1,7 @@
 """Videos to `pixel_values`: decoding with PyAV, the sampling of clips, and the pixel path of the image processor.
 
-What is unusual: files are decoded here, by `video_io`, and nothing but the frames of the clip is decoded to pixels; a
-clip that is too short holds its last frame; frames come in any layout, size and range, decided for each clip.
+What is unusual: files are decoded here, by `video_file`, and nothing but the frames of the clip is decoded to pixels;
+a clip that is too short holds its last frame; frames come in any layout, size and range, decided for each clip.
 """
 
 import os
@@ -20,12 +20,13 @@ from transformers.utils import IMAGE_PROCESSOR_NAME
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoInput, VideoMetadata
 
-from .clip_sampling import strided_indices, strided_instants, uniform_indices, uniform_instants
-from .image_processing_fal import ClipPreprocessing, FALImageProcessor
-from .image_processing_pil_fal import FALImageProcessorKwargs, read_clip, split_into_clips
-from .video_io import VideoError, VideoFrames, VideoInfo, probe, read_frames
-
-SPACINGS = ("fps", "frame_stride", "frame_interval_seconds")
+from .clip_plan import SPACINGS, ClipPlan, Sampling
+from .clip_reading import read_all_clips
+from .frames import FALImageProcessorKwargs, read_clip, split_into_clips
+from .image_processing_fal import FALImageProcessor, TorchvisionPreprocessing
+from .video_file import VideoFile, VideoFrames
+from .video_info import WHOLE, Stretch, VideoInfo
+from .video_source import reported
 
 
 class FALVideoProcessorKwargs(VideosKwargs, total=False):
@@ -36,6 +37,8 @@ class FALVideoProcessorKwargs(VideosKwargs, total=False):
         Distance of the sampled frames, in seconds.
     start_seconds (`float`, *optional*):
         Where sampling begins, in seconds after the first frame.
+    end_seconds (`float`, *optional*):
+        Where it ends. Unset: with the video.
     num_clips (`int`, *optional*, defaults to 1):
         How many clips [`FALVideoProcessor.sample_clips`] takes from a video.
     short_clip (`str`, *optional*, defaults to `"hold"`):
@@ -48,6 +51,7 @@ class FALVideoProcessorKwargs(VideosKwargs, total=False):
     frame_stride: int | None
     frame_interval_seconds: float | int | None
     start_seconds: float | int | None
+    end_seconds: float | int | None
     num_clips: int | None
     short_clip: str | None
     do_flip_channel_order: bool | None
@@ -85,7 +89,7 @@ def is_encoded_video(value: Any) -> bool:
     return isinstance(value, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(value, "read")
 
 
-class FALVideoProcessor(ClipPreprocessing, BaseVideoProcessor):
+class FALVideoProcessor(TorchvisionPreprocessing, BaseVideoProcessor):
     """Turns videos into `pixel_values` of shape (B, T, C, H, W) in float32.
 
     Videos are files (path, URL, bytes, binary file object), which are decoded with PyAV, or frames in any form that
@@ -94,7 +98,7 @@ class FALVideoProcessor(ClipPreprocessing, BaseVideoProcessor):
     **Which frames.** With `do_sample_frames` (the default) every video gives one clip of `num_frames` frames:
 
     - spread evenly over the video, each from the middle of its share (the default);
-    - or every `frame_stride`-th frame, or one every `frame_interval_seconds`, from `start_seconds` on;
+    - or every `frame_stride`-th frame, or one every `frame_interval_seconds`, from `start_seconds` to `end_seconds`;
     - or, with `fps`, evenly over the video, as many as `fps` a second make.
 
     One of `fps`, `frame_stride` and `frame_interval_seconds` given in a call replaces a configured one, and so does
@@ -204,35 +208,29 @@ class FALVideoProcessor(ClipPreprocessing, BaseVideoProcessor):
         (metadata,) = _spread_metadata(kwargs.get("video_metadata"), count=1)
         return _sample(sources[0], metadata, sampling)
 
-    def plan_clips(self, info: VideoInfo, *, num_clips: int | None = None, **kwargs) -> tuple[str, np.ndarray]:
+    def plan_clips(
+        self, info: VideoInfo, *, stretch: Stretch = WHOLE, num_clips: int | None = None, **kwargs
+    ) -> ClipPlan:
         """Which frames of a file make its clips, as `sample_clips` takes them.
 
         Args:
             info: What [`probe`] says of the file.
+            stretch: What of the file is taken, as if that were a video by itself.
             num_clips: Unset: the processor's own.
             **kwargs: Sampling options, as for a call.
-
-        Returns:
-            `"seconds"` or `"indices"`, the argument of [`read_frames`], and its values, (num_clips, num_frames).
 
         Raises:
             ValueError: for options that contradict one another or do not fit the file.
         """
-        sampling = self._choose_sampling({**kwargs, "num_clips": self.num_clips if num_clips is None else num_clips})
-        ((unit, plan),) = _plan_file(sampling, info).items()
-        return unit, plan
+        num_clips = self.num_clips if num_clips is None else num_clips
+        return self._choose_sampling({**kwargs, "num_clips": num_clips}).plan(info, stretch)
 
     def clip_seconds(self, info: VideoInfo) -> float | None:
         """How long a clip of this file is, from its first frame to the end of its last one.
 
         None where a clip spans the whole file, that is, where no distance of the frames is set.
         """
-        sampling = self._choose_sampling({})
-        if sampling.frame_interval_seconds is not None:
-            return sampling.num_frames * sampling.frame_interval_seconds
-        if sampling.frame_stride is not None:
-            return sampling.num_frames * sampling.frame_stride / _known_rate(info.frame_rate, "`frame_stride`")
-        return None
+        return self._choose_sampling({}).clip_seconds(info)
 
     def sample_frames(
         self, metadata: VideoMetadata, num_frames: int | None = None, fps: int | float | None = None, **kwargs
@@ -240,11 +238,9 @@ class FALVideoProcessor(ClipPreprocessing, BaseVideoProcessor):
         """Numbers of the frames of one clip, (T,) int64, in a video of `metadata.total_num_frames` frames."""
         given = {**kwargs, "num_frames": num_frames, "fps": fps, "num_clips": 1}
         sampling = self._choose_sampling({name: value for name, value in given.items() if value is not None})
-        plan = _plan_numbers(sampling, metadata.total_num_frames, rate=metadata.fps)
-        sampling.check_repeats(plan)
-        return plan[0]
+        return sampling.plan_given(metadata.total_num_frames, rate=metadata.fps).positions[0]
 
-    def _choose_sampling(self, given: Mapping[str, Any]) -> "Sampling":
+    def _choose_sampling(self, given: Mapping[str, Any]) -> Sampling:
         """The sampling options of a call, completed by the processor's own where they do not contradict it."""
         spacings = [name for name in SPACINGS if given.get(name) is not None]
         if len(spacings) > 1:
@@ -268,52 +264,6 @@ class FALVideoProcessor(ClipPreprocessing, BaseVideoProcessor):
         return options
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """Which frames are taken from a video, see [`FALVideoProcessor`]; `is_asked_for`: the call gave a spacing."""
-
-    do_sample_frames: bool | None
-    num_frames: int
-    fps: float | None
-    frame_stride: int | None
-    frame_interval_seconds: float | None
-    start_seconds: float | None
-    num_clips: int
-    short_clip: str
-    is_asked_for: bool = False
-
-    def __post_init__(self):
-        for name in ("num_frames", "num_clips", *SPACINGS):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"`{name}` must be positive and finite, got {value}.")
-        if not 0 <= (self.start_seconds or 0.0) < float("inf"):
-            raise ValueError(f"`start_seconds` must not be negative, got {self.start_seconds}.")
-        if self.short_clip not in ("hold", "error"):
-            raise ValueError(f'`short_clip` must be "hold" or "error", got {self.short_clip!r}.')
-        if sum(getattr(self, name) is not None for name in SPACINGS) > 1:
-            raise ValueError(f"At most one of {', '.join(SPACINGS)} can be set.")
-        if self.num_frames is None and self.fps is None:
-            raise ValueError("Expected `num_frames` or `fps`, got neither.")
-
-    def count_frames(self, duration_seconds: float) -> int:
-        """How many frames a clip of a video of this length has."""
-        return self.num_frames if self.fps is None else max(1, int(duration_seconds * self.fps + 1e-6))
-
-    def start_within(self, duration_seconds: float) -> float:
-        """Seconds where sampling begins; a ValueError where a video of this length is over by then."""
-        start_seconds = self.start_seconds or 0.0
-        if start_seconds >= duration_seconds:
-            raise ValueError(f"ends at {duration_seconds:.3f} s, before `start_seconds`, which is {start_seconds} s")
-        return start_seconds
-
-    def check_repeats(self, positions: np.ndarray) -> None:
-        """Raises a ValueError where a clip repeats frames and must not; (num_clips, num_frames) rising positions."""
-        if self.short_clip == "error" and (np.diff(positions, axis=1) <= 0).any():
-            length = positions.shape[1]
-            raise ValueError(f'too short for {length} different frames as asked for, and `short_clip` is "error"')
-
-
 def _spread_metadata(given: Any, *, count: int) -> list[FALVideoMetadata | None]:
     """One entry a video, from nothing, one entry, or lists of entries in any nesting."""
     if given is None:
@@ -335,25 +285,15 @@ def _sample(source: Any, metadata: FALVideoMetadata | None, sampling: Sampling) 
 
 def _decode_clips(video: Any, sampling: Sampling) -> list[SampledClip]:
     """The clips of one file, decoded in one pass over the frames of all of them."""
-    info = probe(video)
-    if not sampling.do_sample_frames:
-        decoded = read_frames(video)
-        return [_clip_of(decoded, np.arange(len(decoded.frames)), info)]
-    try:
-        ((unit, plan),) = _plan_file(sampling, info).items()
-        unique, rows = np.unique(plan, return_inverse=True)
-        decoded = read_frames(video, **{unit: unique})
-        rows = rows.reshape(plan.shape)
-        sampling.check_repeats(decoded.seconds[rows])
-    except VideoError:
-        raise
-    except ValueError as error:
-        raise VideoError(_name_of(video), str(error)) from error
-    return [_clip_of(decoded, clip_rows, info) for clip_rows in rows]
-
-
-def _name_of(video: Any) -> str:
-    return os.fspath(video) if isinstance(video, str | os.PathLike) else getattr(video, "name", type(video).__name__)
+    with VideoFile(video) as file:
+        if not sampling.do_sample_frames:
+            decoded = file.read()
+            rows = np.arange(len(decoded.frames))[None]
+        else:
+            with reported(file.name):
+                plan = sampling.plan(file.info)
+            decoded, rows = read_all_clips(file, plan)
+        return [_clip_of(decoded, clip_rows, file.info) for clip_rows in rows]
 
 
 def _clip_of(decoded: VideoFrames, rows: np.ndarray, info: VideoInfo) -> SampledClip:
@@ -388,8 +328,7 @@ def _select_clips(frames: Any, known: FALVideoMetadata | None, sampling: Samplin
     if not sampling.do_sample_frames or (as_it_is and sampling.num_clips == 1):
         plan = np.arange(len(frames))[None]
     else:
-        plan = _plan_numbers(sampling, len(frames), rate=known.fps)
-        sampling.check_repeats(plan)
+        plan = sampling.plan_given(len(frames), rate=known.fps).positions
     return [_selection(frames, indices, known) for indices in plan]
 
 
@@ -403,53 +342,6 @@ def _selection(frames: Any, indices: np.ndarray, known: FALVideoMetadata) -> Sam
         return SampledClip(frames=frames, metadata=metadata)
     chosen = [frames[index] for index in indices] if isinstance(frames, list) else frames[indices]
     return SampledClip(frames=chosen, metadata=metadata)
-
-
-# ---- which frames: arrays of (num_clips, num_frames) ----
-
-
-def _plan_file(sampling: Sampling, info: VideoInfo) -> dict[str, np.ndarray]:
-    """What to ask `read_frames` for: `indices` where frames are to be counted, else `seconds`."""
-    if info.num_frames is not None and (sampling.frame_stride is not None or _is_short(sampling, info)):
-        return {"indices": _plan_numbers(sampling, info.num_frames, rate=info.frame_rate)}
-    start_seconds = sampling.start_within(info.duration_seconds)
-    shape = {"num_clips": sampling.num_clips, "start_seconds": start_seconds}
-    num_frames = sampling.count_frames(info.duration_seconds - start_seconds)
-    step = sampling.frame_interval_seconds
-    if sampling.frame_stride is not None:
-        step = sampling.frame_stride / _known_rate(info.frame_rate, "`frame_stride`")
-    if step is None:
-        return {"seconds": uniform_instants(info.duration_seconds, num_frames, **shape)}
-    return {"seconds": strided_instants(info.duration_seconds, num_frames, stride_seconds=step, **shape)}
-
-
-def _is_short(sampling: Sampling, info: VideoInfo) -> bool:
-    """Whether too few frames are there to spread, so that the last one is to be held."""
-    if sampling.frame_interval_seconds is not None or sampling.fps is not None:
-        return False
-    return info.num_frames - round((sampling.start_seconds or 0.0) * (info.frame_rate or 0.0)) < sampling.num_frames
-
-
-def _plan_numbers(sampling: Sampling, total_frames: int, *, rate: float | None) -> np.ndarray:
-    """Numbers of frames among `total_frames`, of which `rate` make a second."""
-    start, num_frames, stride = 0, sampling.num_frames, sampling.frame_stride
-    if sampling.start_seconds:
-        rate = _known_rate(rate, "`start_seconds`")
-        start = round(sampling.start_within(total_frames / rate) * rate)
-    if sampling.fps is not None:
-        num_frames = sampling.count_frames((total_frames - start) / _known_rate(rate, "`fps`"))
-    if sampling.frame_interval_seconds is not None:
-        stride = sampling.frame_interval_seconds * _known_rate(rate, "`frame_interval_seconds`")
-    shape = {"num_clips": sampling.num_clips, "start": min(start, total_frames - 1)}
-    if stride is None:
-        return uniform_indices(total_frames, num_frames, **shape)
-    return strided_indices(total_frames, num_frames, stride=stride, **shape)
-
-
-def _known_rate(rate: float | None, option: str) -> float:
-    if not rate:
-        raise ValueError(f"{option} needs the frame rate, which is unknown; give `fps` in `video_metadata`")
-    return rate
 
 
 __all__ = ["FALVideoMetadata", "FALVideoProcessor", "SampledClip"]

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +24,13 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from .. import FALVideoProcessor, VideoError, VideoInfo, probe, read_frames
-from ..labeling.views import three_crops
+from ..labeling.views import ViewReader, Views
+from ..model.clip_plan import ClipPlan
+from ..model.clip_reading import read_all_clips
 from ..model.clip_sampling import random_instants
+from ..model.video_file import VideoError, VideoFile, VideoInfo
+from ..model.video_processing_fal import FALVideoProcessor
+from ..model.video_source import reported
 from .data import VideoClip, encode_labels
 
 # The label of a clip that could not be read; loss and metrics leave it out.
@@ -84,26 +88,11 @@ def probe_clips(clips: Sequence[VideoClip], *, num_threads: int = 8) -> list[Vid
 
 def _probe_clip(clip: VideoClip) -> VideoInfo | VideoError:
     try:
-        info = probe(clip.video, num_threads=1)
-        clip_info(clip, info)
+        with VideoFile(clip.video, num_threads=1) as video, reported(clip.path):
+            clip.stretch.within(video.info)
+            return video.info
     except VideoError as error:
         return error
-    return info
-
-
-def clip_info(clip: VideoClip, info: VideoInfo) -> VideoInfo:
-    """
-    The clip as if it were a video of its own.
-
-    Raises:
-        VideoError: the video is over before the clip begins.
-    """
-    if clip.start_seconds == 0 and clip.end_seconds is None:
-        return info
-    end_seconds = min(info.duration_seconds, math.inf if clip.end_seconds is None else clip.end_seconds)
-    if end_seconds <= clip.start_seconds:
-        raise VideoError(clip.path, f"ends at {end_seconds:.3f} s, the clip begins at {clip.start_seconds} s")
-    return replace(info, duration_seconds=end_seconds - clip.start_seconds, num_frames=None)
 
 
 # ---- clips to tensors ----
@@ -230,16 +219,6 @@ def to_pixel_values(processor: FALVideoProcessor, clips: Sequence, **options) ->
     return processor(list(clips), do_sample_frames=False, return_tensors="pt", **options)["pixel_values"]
 
 
-def read_plan(clip: VideoClip, unit: str, plan: np.ndarray) -> np.ndarray:
-    """Decodes the frames of a plan of seconds or indices, (K, T), once each: (K, T, H, W, 3) uint8."""
-    positions, rows = np.unique(plan, return_inverse=True)
-    if unit == "seconds":
-        positions = positions + clip.start_seconds
-    # Workers are many already.
-    decoded = read_frames(clip.video, **{unit: positions}, num_threads=None if get_worker_info() is None else 1)
-    return decoded.frames[rows.reshape(plan.shape)]
-
-
 @contextmanager
 def seeded_torch(seed: int) -> Iterator[None]:
     """Torch's randomness on the CPU follows from the seed; torchvision's transforms take no generator."""
@@ -277,6 +256,11 @@ class ClipDataset(Dataset):
         self.clips, self.infos, self.processor, self.unreadable = clips, infos, processor, unreadable
         self.labels = torch.stack([encode_labels(clip, label2id, problem_type) for clip in clips])
 
+    def open(self, index: int) -> VideoFile:
+        """The file of a clip; workers are many already, so each decodes in one thread."""
+        num_threads = None if get_worker_info() is None else 1
+        return VideoFile(self.clips[index].video, num_threads=num_threads, info=self.infos[index])
+
     def __len__(self) -> int:
         return len(self.clips)
 
@@ -313,11 +297,17 @@ class TrainingClips(ClipDataset):
 
     def _read_random_clip(self, index: int, generator: np.random.Generator) -> np.ndarray:
         """(T, H, W, 3) uint8: at the processor's distance of frames, or spread over the clip where it has none."""
-        info = clip_info(self.clips[index], self.infos[index])
+        stretch = self.clips[index].stretch
+        with reported(self.clips[index].path):
+            info = stretch.within(self.infos[index])
         num_frames, seconds = self.processor.num_frames, self.processor.clip_seconds(info)
         stride = None if seconds is None else seconds / num_frames
-        plan = random_instants(info.duration_seconds, num_frames, stride_seconds=stride, generator=generator)
-        return read_plan(self.clips[index], "seconds", plan)[0]
+        instants = random_instants(info.duration_seconds, num_frames, stride_seconds=stride, generator=generator)
+        may_repeat = self.processor.short_clip != "error"
+        plan = ClipPlan(positions=instants + stretch.start_seconds, may_repeat=may_repeat)
+        with self.open(index) as video:
+            decoded, rows = read_all_clips(video, plan)
+        return decoded.frames[rows[0]]
 
 
 class EvaluationClips(ClipDataset):
@@ -332,28 +322,18 @@ class EvaluationClips(ClipDataset):
     def __init__(self, *args, num_clips: int = 1, num_crops: int = 1, **kwargs):
         super().__init__(*args, **kwargs)
         clip_size(self.processor)
-        if num_crops > 1 and not self.processor.do_center_crop:
-            raise ValueError("expected 1 crop with do_center_crop=False: this processor takes whole frames")
-        self.num_clips, self.num_crops = num_clips, num_crops
+        views = Views(num_clips=num_clips, num_crops=num_crops)
+        self.reader = ViewReader(self.processor, views, patch_size=1, batch_size=num_clips)
+        self.num_views = num_clips * num_crops
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         try:
-            clip, info = self.clips[index], clip_info(self.clips[index], self.infos[index])
-            unit, plan = self.processor.plan_clips(info, num_clips=self.num_clips, do_sample_frames=True)
-            frames = read_plan(clip, unit, plan)
+            with self.open(index) as video:
+                plan = self.reader.plan(video, self.clips[index].stretch)
+                ((views,),) = self.reader.read(video, plan)  # (K, crops, T, C, h, w), all at once
         except VideoError as error:
-            return self.left_out(index, error, (self.num_clips * self.num_crops,))
-        return {"pixel_values": self._make_views(frames), "labels": self.labels[index]}
-
-    def _make_views(self, frames: np.ndarray) -> torch.Tensor:
-        """(K, T, H, W, 3) uint8 to (K x crops, T, C, h, w)."""
-        crops = self.processor.do_center_crop and self.num_crops == 1
-        clips = to_pixel_values(self.processor, frames, do_resize=self.processor.do_resize, do_center_crop=crops)
-        if self.num_crops == 1:
-            return clips
-        height, width = clip_size(self.processor)
-        views = [three_crops(clip, height=height, width=width) for clip in clips]  # K of (T, 3, C, h, w)
-        return torch.stack(views).transpose(1, 2).flatten(0, 1)
+            return self.left_out(index, error, (self.num_views,))
+        return {"pixel_values": torch.from_numpy(views).flatten(0, 1), "labels": self.labels[index]}
 
 
 class ClipSampler(Sampler[tuple[int, int]]):

@@ -20,7 +20,8 @@ import torch
 from sklearn.model_selection import StratifiedGroupKFold
 
 from ..labeling.aggregation import MULTI_LABEL
-from ..model.video_io import Video
+from ..model.video_file import Video
+from ..model.video_info import Stretch
 
 SINGLE_LABEL = "single_label_classification"
 SPLITS = ("train", "validation", "test")
@@ -55,6 +56,10 @@ class VideoClip:
     @property
     def video(self) -> Video:
         return self.path if self.load is None else self.load()
+
+    @property
+    def stretch(self) -> Stretch:
+        return Stretch(self.start_seconds, self.end_seconds)
 
 
 @dataclass

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from media_files import SlowStartFile, change_bytes, cut_bytes, moving_frames, write_audio, write_video
 
-from fal_hf.model import video_io, video_source
-from fal_hf.model.video_io import VideoError, probe, read_frames, stream_frames
+from fal_hf.model import video_file, video_measuring, video_source
+from fal_hf.model.video_file import VideoError, probe, read_frames, stream_frames
 
 QUICK = {"preset": "ultrafast"}
 REORDERED = {"preset": "veryfast", "bf": "3", "g": "60"}
@@ -89,7 +89,7 @@ def decode_everything(path: Path) -> tuple[np.ndarray, list[np.ndarray]]:
         return seconds, [np.rot90(f.to_ndarray(format="rgb24"), round(f.rotation / 90)) for f in frames]
 
 
-def assert_shows(found: video_io.VideoFrames, numbers, seconds: np.ndarray, images: list[np.ndarray]) -> None:
+def assert_shows(found: video_file.VideoFrames, numbers, seconds: np.ndarray, images: list[np.ndarray]) -> None:
     np.testing.assert_allclose(found.seconds, seconds[list(numbers)], rtol=0, atol=1e-9)
     assert found.frames.dtype == np.uint8
     for place, number in enumerate(numbers):
@@ -134,7 +134,7 @@ def test_streamed_frames_of_any_container_are_those_on_display(written, name, nu
     shown = np.searchsorted(seconds, instants + 1e-6, side="right") - 1
     frames = list(stream_frames(written(name), seconds=instants, num_threads=num_threads))
     assert len(frames) == len(shown)
-    for number, (image, instant) in zip(shown, frames, strict=True):
+    for number, (image, instant, _) in zip(shown, frames, strict=True):
         assert np.array_equal(image, images[number]) and instant == pytest.approx(seconds[number], abs=1e-9)
 
 
@@ -220,7 +220,7 @@ def test_probe_tells_upright_sizes_and_the_clockwise_turn(written):
 
 def test_a_large_file_is_measured_at_its_end_alone(written, monkeypatch):
     whole = {name: probe(written(name)) for name in ("long.mp4", "long.ts", "long.mkv", "long.avi")}
-    monkeypatch.setattr(video_io, "MEASURED_WHOLE_BYTES", 0)
+    monkeypatch.setattr(video_measuring, "MEASURED_WHOLE_BYTES", 0)
     for name, info in whole.items():
         assert probe(written(name)).duration_seconds == pytest.approx(info.duration_seconds, abs=1e-6)
 
@@ -238,7 +238,7 @@ def test_the_duration_is_what_the_file_holds_and_not_what_its_header_promises(lo
     cut = cut_bytes(long_file, folder / "promises.mp4", share=0.6)
     measured = probe(cut).duration_seconds
     assert 30 < measured < 50
-    monkeypatch.setattr(video_io, "MEASURED_WHOLE_BYTES", 0)
+    monkeypatch.setattr(video_measuring, "MEASURED_WHOLE_BYTES", 0)
     assert probe(cut).duration_seconds == measured
 
 
@@ -315,8 +315,8 @@ def sources(monkeypatch) -> list[video_source.VideoSource]:
 )
 def test_distant_parts_are_decoded_side_by_side(written, sources, monkeypatch, instants, num_threads, num_readers):
     meeting = threading.Barrier(num_readers, timeout=30)  # nobody reads before so many do
-    read = video_io._InstantReader.read
-    monkeypatch.setattr(video_io._InstantReader, "read", lambda self, block: meeting.wait() < 0 or read(self, block))
+    read = video_file._InstantReader.read
+    monkeypatch.setattr(video_file._InstantReader, "read", lambda self, block: meeting.wait() < 0 or read(self, block))
     num_sources = 1 if num_readers == 1 else 1 + num_readers
     seconds, images = decode_everything(written("long.mp4"))
     numbers = (np.asarray(instants) * 10).astype(int)
@@ -327,7 +327,7 @@ def test_distant_parts_are_decoded_side_by_side(written, sources, monkeypatch, i
 
 def test_parts_that_would_take_much_memory_are_decoded_one_after_the_other(written, sources, monkeypatch):
     seconds, images = decode_everything(written("long.mp4"))
-    monkeypatch.setattr(video_io, "BLOCK_BYTES", images[0].nbytes)
+    monkeypatch.setattr(video_file, "BLOCK_BYTES", images[0].nbytes)
     assert_shows(
         read_frames(written("long.mp4"), seconds=[5.0, 6.0, 45.0], num_threads=4), [50, 60, 450], seconds, images
     )
@@ -492,7 +492,7 @@ def test_a_video_error_crosses_processes_whole():
 
 def test_reading_damaged_files_leaves_the_standard_streams_alone(long_file, folder):
     damaged = change_bytes(long_file, folder / "noisy.mp4", begin=0.3, end=0.4)
-    code = "import sys; from fal_hf.model.video_io import read_frames; read_frames(sys.argv[1])"
+    code = "import sys; from fal_hf.model.video_file import read_frames; read_frames(sys.argv[1])"
     arguments = [sys.executable, "-c", code, str(damaged)]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
@@ -504,10 +504,10 @@ import sys, types
 package = types.ModuleType("fal_hf")  # the package without its __init__, which imports everything
 package.__path__ = [sys.argv[1]]
 sys.modules["fal_hf"] = package
-import fal_hf.model.video_io
+import fal_hf.model.video_file
 print({"torch", "transformers"} & set(sys.modules))
 """
-    arguments = [sys.executable, "-c", code, str(Path(video_io.__file__).parents[1])]
+    arguments = [sys.executable, "-c", code, str(Path(video_file.__file__).parents[1])]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
