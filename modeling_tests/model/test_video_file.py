@@ -14,7 +14,8 @@ import pytest
 from media_files import SlowStartFile, change_bytes, cut_bytes, moving_frames, write_audio, write_video
 
 from fal_hf.model import video_file, video_measuring, video_source
-from fal_hf.model.video_file import VideoError, probe, read_frames, stream_frames
+from fal_hf.model.video_file import VideoError, VideoFile, name_of, probe, read_frames, stream_frames
+from fal_hf.model.video_info import Stretch
 
 QUICK = {"preset": "ultrafast"}
 REORDERED = {"preset": "veryfast", "bf": "3", "g": "60"}
@@ -517,3 +518,65 @@ def test_colours_follow_the_matrix_and_range_of_the_file(folder):
     for name, pixel_format in (("limited.mp4", "yuv420p"), ("full.mp4", "yuvj420p")):
         path = write_video(folder / name, [frame] * 3, pixel_format=pixel_format, options={"crf": "1"})
         assert np.abs(read_frames(path).frames.astype(int) - frame).max() <= 4
+
+
+# ---- one file, opened once ----
+
+
+def test_one_file_answers_everything_in_any_order(written, sources):
+    seconds, images = decode_everything(written("plain.mp4"))
+    sources.clear()
+    with VideoFile(written("plain.mp4")) as video:
+        for _ in range(2):
+            assert [frame.index for frame in video.frames_of()] == list(range(len(images)))
+            assert video.info.num_frames == len(images)
+            (at,) = video.frames_at([seconds[7]])
+            (numbered,) = video.frames_numbered([7])
+            assert at.seconds == numbered.seconds == pytest.approx(seconds[7])
+            np.testing.assert_array_equal(at.image, images[7])
+            np.testing.assert_array_equal(numbered.image, images[7])
+            assert_shows(video.read(indices=[9, 3, 9]), [9, 3, 9], seconds, images)
+    assert len(sources) == 1
+
+
+@pytest.mark.parametrize("name", [name for name, (count, _) in WRITTEN.items() if count > 17])
+@pytest.mark.parametrize(("first", "behind"), [(0, 5), (6, 13), (17, None)])
+def test_the_frames_of_a_stretch_are_those_on_display_during_it(written, name, first, behind):
+    seconds, images = decode_everything(written(name))
+    end_seconds = None if behind is None else seconds[behind]
+    with VideoFile(written(name)) as video:
+        found = video.read(stretch=Stretch(float(seconds[first]), end_seconds))
+    expected = list(range(first, len(images) if behind is None else behind))
+    np.testing.assert_allclose(found.seconds, seconds[expected], atol=1e-6)
+    np.testing.assert_array_equal(found.frames, np.stack([images[number] for number in expected]))
+
+
+def test_a_stretch_behind_the_end_is_refused_with_the_videos_name(written):
+    with VideoFile(written("plain.mp4")) as video, pytest.raises(VideoError, match=r"plain\.mp4: ends at"):
+        video.read(stretch=Stretch(1000.0))
+
+
+def test_frames_are_asked_for_in_order(written):
+    with VideoFile(written("plain.mp4")) as video:
+        with pytest.raises(ValueError, match="never go back"):
+            video.frames_at([0.2, 0.1])
+        with pytest.raises(ValueError, match="rise"):
+            video.frames_numbered([2, 2])
+
+
+def test_what_was_measured_before_is_not_measured_again(written, monkeypatch):
+    info = probe(written("plain.mp4"))
+    monkeypatch.setattr(video_file, "measure", None)
+    with VideoFile(written("plain.mp4"), info=info) as video:
+        assert video.info is info
+
+
+def test_every_video_is_called_by_one_name(written):
+    path = written("plain.mp4")
+    assert name_of(path) == name_of(str(path)) == str(path)
+    assert name_of(b"123") == "video of 3 bytes"
+    assert name_of(io.BytesIO(b"123")) == "BytesIO object"
+    with open(path, "rb") as file:
+        assert name_of(file) == str(path)
+    with pytest.raises(TypeError, match="expected a path, a URL, bytes or a seekable binary file object, got int"):
+        name_of(3)

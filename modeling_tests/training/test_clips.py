@@ -14,7 +14,7 @@ pytest.importorskip("sklearn")
 
 import fal_hf.training.clips as clips_module
 from fal_hf import FALVideoProcessor, VideoError
-from fal_hf.labeling.views import ViewReader, Views
+from fal_hf.labeling.views import three_crops
 from fal_hf.training.clips import (
     IGNORED,
     AugmentationArguments,
@@ -186,9 +186,23 @@ def test_the_views_of_an_evaluation_are_those_of_the_labeler(build, clips, setti
     dataset = build(EvaluationClips, num_clips=num_clips, num_crops=num_crops, processor=processor)
     views = dataset[1]["pixel_values"]
     assert views.shape == (num_clips * num_crops, 4, 3, 16, 16)
-    reader = ViewReader(processor, Views(num_clips=num_clips, num_crops=num_crops), patch_size=4)
-    expected = np.concatenate([batch[0] for batch in reader(clips[1].path).batches])  # (K, crops, T, C, H, W)
-    np.testing.assert_allclose(views.numpy(), expected.reshape(views.shape), atol=1e-6)
+    for number, clip in enumerate(processor.sample_clips(clips[1].path, num_clips=num_clips)):
+        options = {"do_sample_frames": False, "do_center_crop": num_crops == 1, "return_tensors": "pt"}
+        pixels = processor(clip.frames, **options)["pixel_values"][0]  # (T, C, H, W)
+        crops = three_crops(pixels, height=16, width=16).transpose(0, 1) if num_crops == 3 else pixels[None]
+        made = views[number * num_crops : (number + 1) * num_crops]
+        torch.testing.assert_close(made, crops, rtol=0, atol=1e-6)
+
+
+def test_a_clip_too_short_for_its_checkpoint_is_left_out_of_evaluation_and_training(build, build_training, clips):
+    """As labeling refuses it: a clip of 12 frames, of which 4 are wanted half a second apart."""
+    processor = make_processor(frame_interval_seconds=0.5, short_clip="error")
+    for dataset, key in (
+        (build(EvaluationClips, processor=processor), 0),
+        (build_training(processor=processor), (0, 0)),
+    ):
+        assert dataset[key]["labels"] == IGNORED
+        assert "short_clip" in str(dataset.unreadable.reasons())
 
 
 def test_a_stretch_is_evaluated_as_if_it_were_the_video(build, tmp_path):

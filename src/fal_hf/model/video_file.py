@@ -377,7 +377,7 @@ class VideoFile:
         is_begun = False
         try:
             for frame in self._from(stretch.start_seconds):
-                if frame.seconds >= end_seconds:
+                if frame.seconds + INSTANT_TOLERANCE_SECONDS >= end_seconds:
                     return
                 is_begun = True
                 yield frame
@@ -398,7 +398,7 @@ class VideoFile:
     def _counted_during(self, start_seconds: float, end_seconds: float) -> Iterator[VideoFrame]:
         first = math.floor((start_seconds + INSTANT_TOLERANCE_SECONDS) * self._source.counting_rate)
         for frame in self._counted(None):
-            if frame.index / self._source.counting_rate >= end_seconds:
+            if frame.index / self._source.counting_rate + INSTANT_TOLERANCE_SECONDS >= end_seconds:
                 return
             if frame.index >= first:
                 yield frame
