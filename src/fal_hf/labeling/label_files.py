@@ -24,6 +24,8 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
+from .records import Record
+
 # Columns of a table's rows; numbers are float64, all others text.
 TABLE_COLUMNS = ("video", "kind", "label", "score", "peak", "start_seconds", "end_seconds", "error")
 NUMBER_COLUMNS = frozenset({"score", "peak", "start_seconds", "end_seconds"})
@@ -32,8 +34,6 @@ ROWS_AT_ONCE = 10_000
 DEFAULT_FRAME_RATE = 25.0
 # What `{name}` in an output's path becomes: the video's own name.
 NAME = "{name}"
-
-Record = dict[str, Any]
 
 
 def write_labels(path: str | os.PathLike, records: Iterable[Record]) -> list[Path]:
