@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ..model.video_io import VideoError
+from ..labeling.records import Record, failed_record
+from ..model.video_io import VideoError, probe
 from ..model.video_source import is_url
 
 # Containers that are looked for in folders; a file that is named is taken whatever it is called.
@@ -30,7 +31,7 @@ STANDARD_INPUT = "-"
 @dataclass(frozen=True)
 class VideoInput:
     """
-    A video to be labelled.
+    A video to be labeled.
 
     Args:
         name: As it was given or found.
@@ -73,9 +74,24 @@ def _as_input(name: str) -> VideoInput:
         return VideoInput(name, name, None)
     try:
         status = os.stat(name)
-    except OSError:  # labelling it says what is wrong
+    except OSError:  # labeling it says what is wrong
         return VideoInput(name, os.path.realpath(name), None)
     return VideoInput(name, os.path.realpath(name), (status.st_size, status.st_mtime_ns))
+
+
+def records_of_missing(videos: Iterable[VideoInput]) -> list[Record] | None:
+    """The records of videos none of which is there, for which no model is needed; None where one is, or may be."""
+    records = []
+    for video in videos:
+        if video.identity is not None or has_scheme(video.name):
+            return None
+        try:
+            probe(video.key)
+        except VideoError as error:
+            records.append(failed_record(video.name, reason_of(error, video.name)))
+        else:  # it has come in the meantime
+            return None
+    return records
 
 
 def has_scheme(name: str) -> bool:
@@ -191,4 +207,4 @@ def _name_in(row: dict, *, where: str) -> str:
     raise ValueError(f"{where}: expected one of {', '.join(MANIFEST_COLUMNS)} to name a video, found none of them")
 
 
-__all__ = ["VideoInput", "find_videos", "opened_input"]
+__all__ = ["VideoInput", "find_videos", "opened_input", "records_of_missing"]

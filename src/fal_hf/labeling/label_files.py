@@ -1,4 +1,4 @@
-"""Records of labelled videos as files: JSON Lines, CSV, Parquet, WebVTT and Label Studio's JSON.
+"""Records of labeled videos as files: JSON Lines, CSV, Parquet, WebVTT and Label Studio's JSON.
 
 A record is what `VideoLabels.to_dict` returns, or for a video that failed
 `{"video": ..., "error": ..., "schema_version": 1}`.
@@ -20,6 +20,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -53,6 +54,21 @@ def write_labels(path: str | os.PathLike, records: Iterable[Record]) -> list[Pat
         OSError: a file cannot be written; what was there before still is.
     """
     return FORMATS[checked_suffix(path)](Path(path), records)
+
+
+def check_output(path: str | os.PathLike, *, num_videos: int) -> None:
+    """
+    Refuses an output that the labels of so many videos cannot be written to, before they are made.
+
+    Raises:
+        ValueError: as [`write_labels`] does.
+        ImportError: the package for the format is missing.
+    """
+    suffix = checked_suffix(path)
+    if suffix == ".vtt" and num_videos > 1 and NAME not in os.fspath(path):
+        raise ValueError(f"{os.fspath(path)}: expected {NAME} in it, one file for each of {num_videos} videos")
+    if suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise ImportError(f"{os.fspath(path)}: expected pyarrow to be installed, run `pip install fal-hf[files]`")
 
 
 def checked_suffix(path: str | os.PathLike) -> str:
@@ -240,4 +256,4 @@ FORMATS: dict[str, Callable[[Path, Iterable[Record]], list[Path]]] = {
     ".json": _write_label_studio,
 }
 
-__all__ = ["FORMATS", "label_studio_task", "table_rows", "write_labels"]
+__all__ = ["FORMATS", "check_output", "label_studio_task", "table_rows", "write_labels"]
