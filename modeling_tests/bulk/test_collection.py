@@ -11,7 +11,7 @@ from media_files import moving_frames, write_video
 
 from fal_hf import Timeline, VideoLabeler, Views
 from fal_hf.bulk.collection import describe_run, label_collection
-from fal_hf.bulk.decoding import _context
+from fal_hf.bulk.decoding import decoding_context
 from fal_hf.bulk.inputs import find_videos
 from fal_hf.cli import main
 
@@ -146,7 +146,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_output(tiny_che
     for workers in [0, 1, 2] * 10:
         before = journal.read_bytes() if journal.exists() else b""
         run = command(tiny_checkpoint, folder, output, "--workers", str(workers))
-        process = _context().Process(target=main, args=(run,))
+        process = decoding_context().Process(target=main, args=(run,))
         process.start()
         enough = len(before) + moments.randrange(1, 1200)
         while process.is_alive() and not (journal.exists() and journal.stat().st_size >= enough):

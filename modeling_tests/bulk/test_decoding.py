@@ -14,7 +14,7 @@ from media_files import moving_frames, write_video
 
 from fal_hf import FALVideoProcessor, Views
 from fal_hf.bulk import decoding
-from fal_hf.bulk.decoding import DecodeLimits, decode_videos
+from fal_hf.bulk.decoding import DecodeLimits, decode_videos, decoding_context
 from fal_hf.bulk.inputs import find_videos
 from fal_hf.bulk.messages import Batch, Ended, Failed, Opened
 from fal_hf.labeling.views import ViewReader
@@ -164,7 +164,7 @@ def hang_in_a_worker(connection, path: str) -> None:
 
 def test_a_worker_that_hangs_ends_when_its_main_process_is_killed(folder):
     ours, theirs = multiprocessing.Pipe()
-    process = decoding._context().Process(target=hang_in_a_worker, args=(theirs, str(folder / "pipe.mp4")))
+    process = decoding_context().Process(target=hang_in_a_worker, args=(theirs, str(folder / "pipe.mp4")))
     process.start()
     worker = ours.recv()
     os.kill(worker, 0)

@@ -133,7 +133,7 @@ class _Worker:
     def _start(self) -> None:
         self.is_ready = False
         self.since = time.monotonic()
-        context = _context()
+        context = decoding_context()
         self.connection, theirs = context.Pipe()
         arguments = (theirs, self.reader, self.limits.max_memory_bytes)
         self.process = context.Process(target=_serve, args=arguments, daemon=True)
@@ -203,7 +203,7 @@ class _Worker:
         self.connection.close()
 
 
-def _context():
+def decoding_context():
     """Processes that start quickly where the system can: copies of one that has imported everything."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
@@ -251,4 +251,4 @@ def _limit_memory(max_memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
-__all__ = ["DecodeLimits", "decode_videos", "read_messages"]
+__all__ = ["DecodeLimits", "decode_videos", "decoding_context", "read_messages"]

@@ -47,6 +47,10 @@ class Views:
             raise ValueError(f"scales: expected one or more numbers above 0 and up to 4, got {self.scales}")
         if not self.windows and (self.window_seconds, self.hop_seconds) != (None, None):
             raise ValueError("window_seconds and hop_seconds: expected windows=True with them, got windows=False")
+        for name in ("window_seconds", "hop_seconds"):
+            seconds = getattr(self, name)
+            if seconds is not None and not 0 < seconds < float("inf"):
+                raise ValueError(f"{name}: expected a number above 0, got {seconds}")
 
 
 @dataclass(frozen=True, kw_only=True)
