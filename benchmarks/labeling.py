@@ -42,8 +42,8 @@ from fal_hf import VideoLabeler
 from fal_hf.bulk.collection import label_collection
 from fal_hf.bulk.inputs import find_videos
 from fal_hf.bulk.journal import Journal
-from fal_hf.cli import keep_freed_memory
 from fal_hf.labeling.label_files import FORMATS, write_labels
+from fal_hf.labeling.memory import keep_freed_memory
 from fal_hf.runtimes import onednn
 from fal_hf.runtimes.onednn import OneDnnLinears, fast_linears
 

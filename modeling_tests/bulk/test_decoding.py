@@ -14,8 +14,9 @@ from media_files import moving_frames, write_video
 
 from fal_hf import FALVideoProcessor, Views
 from fal_hf.bulk import decoding
-from fal_hf.bulk.decoding import DecodeLimits, decode_videos
+from fal_hf.bulk.decoding import DecodeLimits, decode_videos, decoding_context
 from fal_hf.bulk.inputs import find_videos
+from fal_hf.bulk.messages import Batch, Ended, Failed, Opened
 from fal_hf.labeling.views import ViewReader
 
 pytestmark = pytest.mark.skipif(
@@ -54,13 +55,13 @@ def folder(tmp_path_factory):
 
 def messages_by_video(videos, reader, **options) -> dict[str, list]:
     found = {video.name: [] for video in videos}
-    for video, kind, value in decode_videos(videos, reader, **options):
-        found[video.name].append((kind, value))
+    for video, message in decode_videos(videos, reader, **options):
+        found[video.name].append(message)
     return found
 
 
 def assert_whole(messages) -> None:
-    assert [kind for kind, _ in messages] == ["clips", "batch", "batch", "batch", "end"]
+    assert [type(message) for message in messages] == [Opened, Batch, Batch, Batch, Ended]
 
 
 def test_workers_give_the_same_messages_as_this_process(folder):
@@ -69,15 +70,15 @@ def test_workers_give_the_same_messages_as_this_process(folder):
     there = messages_by_video(videos, make_reader(), num_workers=3)
     for video in videos[:-1]:
         assert_whole(here[video.name])
-        for (kind, expected), (found_kind, found) in zip(here[video.name], there[video.name], strict=True):
-            assert kind == found_kind
-            if kind == "batch":
-                np.testing.assert_array_equal(found, expected)
-            elif kind == "clips":
+        assert_whole(there[video.name])
+        for expected, found in zip(here[video.name], there[video.name], strict=True):
+            if isinstance(expected, Batch):
+                np.testing.assert_array_equal(found.views, expected.views)
+            else:
                 assert found == expected
     (failed,) = there[videos[-1].name]
     assert failed == here[videos[-1].name][0]
-    assert failed[0] == "failed" and "broken.mp4: " in failed[1]
+    assert isinstance(failed, Failed) and "broken.mp4: " in failed.reason
 
 
 @pytest.mark.parametrize(
@@ -93,9 +94,9 @@ def test_a_video_that_hangs_crashes_or_grows_fails_alone(folder, name, limits, r
     names = ["good_0.mp4", name, "good_1.mp4", "good_2.mp4"]
     videos = find_videos(str(folder / each) for each in names)
     found = messages_by_video(videos, make_reader(OddReader), num_workers=2, limits=DecodeLimits(**limits))
-    kind, text = found[str(folder / name)][-1]
-    assert kind == "failed"
-    assert name in text and re.search(reason, text)
+    failed = found[str(folder / name)][-1]
+    assert isinstance(failed, Failed)
+    assert name in failed.reason and re.search(reason, failed.reason)
     for video in videos:
         if name not in video.name:
             assert_whole(found[video.name])
@@ -105,16 +106,16 @@ def test_the_time_of_the_consumer_is_not_the_decoders(folder):
     videos = find_videos([str(folder / "good_*.mp4")])
     limits = DecodeLimits(timeout_seconds=1.0)
     kinds = []
-    for _, kind, _ in decode_videos(videos[:2], make_reader(), num_workers=2, limits=limits):
-        kinds.append(kind)
+    for _, message in decode_videos(videos[:2], make_reader(), num_workers=2, limits=limits):
+        kinds.append(type(message))
         time.sleep(0.4)
-    assert kinds.count("end") == 2 and "failed" not in kinds
+    assert kinds.count(Ended) == 2 and Failed not in kinds
 
 
 def test_a_worker_is_at_most_one_batch_ahead_and_ends_with_its_consumer(folder):
     videos = find_videos([str(folder / "good_0.mp4")])
     stream = decode_videos(videos, make_reader(num_clips=400), num_workers=1)
-    assert next(stream)[1] == "clips"
+    assert isinstance(next(stream)[1], Opened)
     stream.close()
 
 
@@ -147,7 +148,7 @@ def test_limits_are_above_zero(limits):
 def test_limits_may_be_as_large_as_they_like(folder):
     limits = DecodeLimits(timeout_seconds=float("inf"), max_memory_bytes=2**80)
     (*_, last) = decode_videos(find_videos([str(folder / "good_0.mp4")]), make_reader(), num_workers=1, limits=limits)
-    assert last[1] == "end"
+    assert last[1] == Ended()
 
 
 def hang_in_a_worker(connection, path: str) -> None:
@@ -163,7 +164,7 @@ def hang_in_a_worker(connection, path: str) -> None:
 
 def test_a_worker_that_hangs_ends_when_its_main_process_is_killed(folder):
     ours, theirs = multiprocessing.Pipe()
-    process = decoding._context().Process(target=hang_in_a_worker, args=(theirs, str(folder / "pipe.mp4")))
+    process = decoding_context().Process(target=hang_in_a_worker, args=(theirs, str(folder / "pipe.mp4")))
     process.start()
     worker = ours.recv()
     os.kill(worker, 0)
@@ -178,5 +179,5 @@ def test_a_worker_that_hangs_ends_when_its_main_process_is_killed(folder):
 
 def test_a_collection_need_not_be_a_list(folder):
     videos = find_videos([str(folder / "good_*.mp4")])
-    kinds = [kind for _, kind, _ in decode_videos(iter(videos), make_reader(), num_workers=2)]
-    assert kinds.count("end") == 5
+    messages = [message for _, message in decode_videos(iter(videos), make_reader(), num_workers=2)]
+    assert messages.count(Ended()) == 5

@@ -8,6 +8,7 @@ import pytest
 
 from fal_hf import VideoError
 from fal_hf.bulk.inputs import find_videos, opened_input, reason_of
+from fal_hf.model.video_info import WHOLE, Stretch
 
 
 @pytest.fixture
@@ -88,8 +89,8 @@ def test_a_manifest_names_videos_from_its_own_folder_on(folder, name, text):
     ("name", "text", "message"),
     [
         ("list.csv", "clip\na.mp4\n", r"list\.csv: line 2: expected one of video, path, file_name, url"),
-        ("list.jsonl", '{"video": "a.mp4"}\n["b"]\n', r"list\.jsonl: line 2: expected one of"),
-        ("list.jsonl", "{", r"list\.jsonl: Expecting property name"),
+        ("list.jsonl", '{"video": "a.mp4"}\n["b"]\n', r"list\.jsonl: line 2: expected an object"),
+        ("list.jsonl", "{", r"list\.jsonl: line 1: Expecting property name"),
         ("list.txt", "\n", r"list\.txt: expected a video at least"),
     ],
 )
@@ -114,3 +115,29 @@ def test_fsspec_urls_are_opened_and_their_patterns_and_folders_expanded():
 def test_a_reason_names_the_video_and_an_unexpected_type():
     assert reason_of(VideoError("BytesIO object", "is empty"), "s3://a/b.mp4") == "s3://a/b.mp4: is empty"
     assert reason_of(RuntimeError("out of\nmemory"), "b.mp4") == "b.mp4: RuntimeError: out of memory"
+
+
+# ---- stretches ----
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.jsonl"])
+def test_a_manifest_names_stretches_of_videos(folder, name):
+    rows = {
+        "list.csv": "\ufeffvideo,start_seconds,end_seconds\n"
+        "sub/a.MKV,1.5,3\nsub/a.MKV,4,\nsub/a.MKV,,\nsub/a.MKV,4.0,\n",
+        "list.jsonl": '{"video": "sub/a.MKV", "start_seconds": 1.5, "end_seconds": 3}\n'
+        '{"video": "sub/a.MKV", "start_seconds": 4}\n{"video": "sub/a.MKV"}\n',
+    }
+    (folder / name).write_text(rows[name], encoding="utf-8")
+    videos = find_videos([], manifest=name)
+    assert [video.stretch for video in videos] == [Stretch(1.5, 3.0), Stretch(4.0), WHOLE]
+    source = os.path.realpath("sub/a.MKV")
+    assert [video.key for video in videos] == [f"{source}#t=1.5,3.0", f"{source}#t=4.0", source]
+    assert {video.source for video in videos} == {source}
+
+
+@pytest.mark.parametrize(("start", "end"), [("-1", ""), ("3", "2"), ("2", "2"), ("soon", ""), ("", "nan")])
+def test_a_stretch_that_is_none_is_refused_with_its_line(folder, start, end):
+    (folder / "list.csv").write_text(f"video,start_seconds,end_seconds\nsub/a.MKV,,\nsub/a.MKV,{start},{end}\n")
+    with pytest.raises(ValueError, match=r"list\.csv: line 3: "):
+        find_videos([], manifest="list.csv")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import sys
 import pytest
 import torch
 from media_files import moving_frames, write_video
+from pseudo_terminal import terminal
 
 from fal_hf.cli import main
 
@@ -63,12 +63,13 @@ def test_wrong_usage_exits_with_2(arguments):
     assert exit_.value.code == 2
 
 
-def test_the_command_shows_progress_on_standard_error_only(tiny_checkpoint, videos):
-    command = [sys.executable, "-m", "fal_hf.cli", "label", *videos, "--model", str(tiny_checkpoint), "--json"]
-    process = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert process.returncode == 1
-    assert len([json.loads(line) for line in process.stdout.splitlines()]) == 3
-    assert "Traceback" not in process.stderr
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals of POSIX")
+def test_the_command_shows_progress_on_standard_error_only(tiny_checkpoint, videos, capsys):
+    with terminal() as read:
+        assert main(["label", *videos, "--model", str(tiny_checkpoint), "--json"]) == 1
+        shown = read()
+    assert len([json.loads(line) for line in capsys.readouterr().out.splitlines()]) == 3
+    assert "3/3" in shown and "failed=1" in shown and "Traceback" not in shown
 
 
 def test_a_damaged_checkpoint_is_a_message_and_not_a_traceback(tiny_checkpoint, videos, tmp_path, capsys):
@@ -110,7 +111,7 @@ def test_an_output_takes_the_format_of_its_suffix(tiny_checkpoint, videos, tmp_p
     for name in ("labels.csv", "labels.parquet", "labels.json", "labels.jsonl", "{name}.vtt"):
         run = ["label", *videos, "--model", str(tiny_checkpoint), "--output", str(tmp_path / name), "--workers", "0"]
         assert main(run) == 1
-        assert "2 videos labelled, 1 failed" in capsys.readouterr().err
+        assert "2 videos labeled, 1 failed" in capsys.readouterr().err
     written = {path.name for path in tmp_path.iterdir() if path.suffix != ".journal"}
     assert written == {"labels.csv", "labels.parquet", "labels.json", "labels.jsonl", "a.vtt", "b.vtt", "broken.vtt"}
 
@@ -150,7 +151,7 @@ def test_processes_of_a_launcher_share_a_collection(tiny_checkpoint, videos, tmp
     process = subprocess.run(
         [*launch, *run, str(tmp_path / "shared.jsonl")], capture_output=True, text=True, check=False, env=environment
     )
-    assert "2 videos labelled, 1 failed" in process.stderr, process.stderr
+    assert "2 videos labeled, 1 failed" in process.stderr, process.stderr
     assert (tmp_path / "shared.jsonl").read_bytes() == (tmp_path / "alone.jsonl").read_bytes()
     journals = [(tmp_path / f"shared.jsonl.journal{suffix}").read_text() for suffix in ("", ".1")]
     assert sorted(len(journal.splitlines()) for journal in journals) == [2, 3]
@@ -172,23 +173,29 @@ def test_limits_may_be_as_large_as_they_like(tiny_checkpoint, videos):
     assert main(["label", videos[0], "--model", str(tiny_checkpoint), *limits]) == 0
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
-def test_freed_memory_is_kept_for_the_next_clip():
-    code = """
-from resource import RUSAGE_SELF, getrusage
-import numpy as np
-from fal_hf.cli import keep_freed_memory
+def test_wrong_usage_wins_over_videos_that_are_not_there_and_a_run_that_has_begun_needs_its_model(
+    tiny_checkpoint, videos, tmp_path, capsys
+):
+    output = tmp_path / "labels.jsonl"
+    run = ["label", "--model", str(tiny_checkpoint), "--output", str(output), "--workers", "0"]
+    assert main([*run, videos[0]]) == 0
+    before = output.read_bytes()
+    assert main([*run, "gone.mp4", "--top-k", "2"]) == 2
+    assert "top_k was 5, is 2" in capsys.readouterr().err and output.read_bytes() == before
+    assert main([*run, "gone.mp4"]) == 1
+    assert json.loads(output.read_text())["error"] == "gone.mp4: no such file"
+    assert "gone.mp4" in (tmp_path / "labels.jsonl.journal").read_text()
 
-def count_new_pages():
-    np.ones(3 * 2**20)
-    before = getrusage(RUSAGE_SELF).ru_minflt
-    np.ones(3 * 2**20)
-    return getrusage(RUSAGE_SELF).ru_minflt - before
 
-usual = count_new_pages()
-keep_freed_memory()
-print(usual, count_new_pages())
-"""
-    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    usual, kept = map(int, finished.stdout.split())
-    assert kept < usual / 4
+def test_an_output_that_cannot_be_put_in_its_place_is_one_line(tiny_checkpoint, videos, tmp_path, capsys):
+    (tmp_path / "labels.jsonl").mkdir()
+    run = ["label", videos[0], "--model", str(tiny_checkpoint), "--output", str(tmp_path / "labels.jsonl")]
+    assert main([*run, "--workers", "0"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("fal: ") and "labels.jsonl" in line
+
+
+def test_processes_of_a_launcher_need_an_output(videos, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["label", videos[0]]) == 2
+    assert "expected --output where several processes share the videos" in capsys.readouterr().err

@@ -199,3 +199,16 @@ def test_an_unknown_suffix_is_refused_with_those_there_are(tmp_path):
     with pytest.raises(ValueError, match=r"expected a suffix among \.jsonl, \.csv, .*, got \.xlsx"):
         write_labels(tmp_path / "labels.xlsx", RECORDS)
     assert not list(tmp_path.iterdir())
+
+
+def test_labels_of_a_stretch_stand_at_its_place_in_the_video():
+    labels = [{"label": "a", "score": 0.75}]
+    record = {"video": "v.mp4", "labels": labels, "num_clips": 1, "duration_seconds": 2.0, "frame_rate": 10.0}
+    stretch = {**record, "start_seconds": 3.0, "end_seconds": 5.0}
+    for where, times in ((record, (0.0, 2.0)), (stretch, (3.0, 5.0))):
+        (row,) = label_files.table_rows(where)
+        (cue,) = label_files.timed_labels(where)
+        assert (row["start_seconds"], row["end_seconds"]) == times == (cue["start_seconds"], cue["end_seconds"])
+    failed = {"video": "v.mp4", "error": "v.mp4: damaged", "start_seconds": 3.0, "end_seconds": None}
+    (row,) = label_files.table_rows(failed)
+    assert (row["kind"], row["start_seconds"], row["end_seconds"]) == ("error", 3.0, None)

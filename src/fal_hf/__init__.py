@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .labeling.aggregation import Segment, Timeline
+    from .labeling.aggregation import Segment
     from .labeling.labeler import Label, VideoLabeler, VideoLabels, WindowLabels
-    from .labeling.views import Views
+    from .labeling.options import Timeline, Views
     from .model.configuration_fal import FALConfig
     from .model.image_processing_fal import FALImageProcessor
     from .model.image_processing_pil_fal import FALImageProcessorPil
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 # Where each public name is; it is imported when it is asked for.
 _MODULES = {
-    "labeling.aggregation": ("Segment", "Timeline"),
+    "labeling.aggregation": ("Segment",),
     "labeling.labeler": ("Label", "VideoLabeler", "VideoLabels", "WindowLabels"),
-    "labeling.views": ("Views",),
+    "labeling.options": ("Timeline", "Views"),
     "model.configuration_fal": ("FALConfig",),
     "model.image_processing_fal": ("FALImageProcessor",),
     "model.image_processing_pil_fal": ("FALImageProcessorPil",),

@@ -1,21 +1,25 @@
 """A collection of videos to their records: workers decode, the model scores, and whatever a file does is recorded."""
 
-import hashlib
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 
-from ..labeling.labeler import SCHEMA_VERSION, VideoLabeler
-from .decoding import LAST_KINDS, DecodeLimits, Message, decode_videos
+from ..labeling.labeler import VideoLabeler
+from ..labeling.records import Record, failed_record
+from .decoding import DecodeLimits, decode_videos
 from .inputs import VideoInput, reason_of
-
-# What a configuration says of its file and of the library that wrote it, and not of the model.
-UNRELATED_KEYS = ("_name_or_path", "transformers_version")
-
-Record = dict[str, Any]
+from .messages import (
+    Batch,
+    DecoderMessage,
+    Ended,
+    Failed,
+    Opened,
+    Scored,
+    ScoredMessage,
+    ScoringFailed,
+    is_last,
+)
 
 
 def label_collection(
@@ -44,66 +48,56 @@ def label_collection(
         `{"video": ..., "error": ..., "schema_version": 1}`.
     """
     messages = decode_videos(videos, labeler.reader, num_workers=num_workers, limits=limits)
-    scored = ((video, *score_message(labeler, video, kind, value)) for video, kind, value in messages)
+    scored = ((video, score_message(labeler, video, message)) for video, message in messages)
     return collect_records(labeler, scored, top_k=top_k)
 
 
-def score_message(labeler: VideoLabeler, video: VideoInput, kind: str, value: Any) -> Message:
-    """A message of the decoder with "scores" in place of a "batch", or with an "error" where the model fails on it."""
-    if kind != "batch":
-        return kind, value
+def score_message(labeler: VideoLabeler, video: VideoInput, message: DecoderMessage) -> ScoredMessage:
+    """A message of the decoder with the scores in place of a batch."""
+    if not isinstance(message, Batch):
+        return message
     try:
-        return "scores", labeler.score(value)
+        return Scored(labeler.score(message.views))
     except Exception as error:  # out of memory, or a frame size that this model cannot take
-        return "error", reason_of(error, video.name)
+        return ScoringFailed(reason_of(error, video.name))
 
 
 def collect_records(
-    labeler: VideoLabeler, messages: Iterable[tuple[VideoInput, str, Any]], *, top_k: int
+    labeler: VideoLabeler, messages: Iterable[tuple[VideoInput, ScoredMessage]], *, top_k: int
 ) -> Iterator[tuple[VideoInput, Record]]:
     """Gathers the scored messages of videos, and yields a video's record with its last message."""
-    begun: dict[str, dict[str, list]] = {}
-    for video, kind, value in messages:
-        said = begun.setdefault(video.key, defaultdict(list))
-        said[kind].append(value)
-        if kind in LAST_KINDS:
-            yield video, _make_record(labeler, video, begun.pop(video.key), top_k)
+    begun: dict[str, _Gathered] = {}
+    for video, message in messages:
+        begun.setdefault(video.key, _Gathered()).add(message)
+        if is_last(message):
+            yield video, begun.pop(video.key).make_record(labeler, video, top_k)
 
 
-def _make_record(labeler: VideoLabeler, video: VideoInput, said: dict[str, list], top_k: int) -> Record:
-    errors = [*said["error"], *said["failed"]]
-    if errors:
-        return {"video": video.name, "error": errors[0], "schema_version": SCHEMA_VERSION}
-    return labeler.summarize(video.name, said["clips"][0], said["scores"], top_k=top_k).to_dict()
+@dataclass
+class _Gathered:
+    """What has been said of a video so far."""
+
+    opened: Opened | None = None
+    scores: list[torch.Tensor] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def add(self, message: ScoredMessage) -> None:
+        match message:
+            case Opened():
+                self.opened = message
+            case Scored(scores):
+                self.scores.append(scores)
+            case ScoringFailed(reason) | Failed(reason):
+                self.errors.append(reason)
+            case Ended():
+                pass
+            case _:
+                raise TypeError(f"expected a scored message, got {type(message).__name__}")
+
+    def make_record(self, labeler: VideoLabeler, video: VideoInput, top_k: int) -> Record:
+        if self.errors:
+            return failed_record(video.name, self.errors[0], video.stretch)
+        return labeler.summarize(video.name, self.opened.layout, self.scores, top_k=top_k).to_dict()
 
 
-def describe_run(labeler: VideoLabeler, *, top_k: int) -> dict[str, Any]:
-    """
-    What the records of a run depend on, as JSON values by name: the model with its weights, and the options.
-
-    How fast they come (workers, batches, device) is left out.
-    """
-    config = labeler.model.config.to_dict()
-    return {
-        "weights": hash_weights(labeler.model),
-        "config": {name: value for name, value in config.items() if name not in UNRELATED_KEYS},
-        "processor": labeler.processor.to_dict(),
-        "dtype": str(labeler.model.dtype).removeprefix("torch."),
-        "views": asdict(labeler.views),
-        "timeline": asdict(labeler.timeline),
-        "hierarchy": labeler.hierarchy and labeler.hierarchy.parents,
-        "top_k": top_k,
-        "schema_version": SCHEMA_VERSION,
-    }
-
-
-def hash_weights(model: torch.nn.Module) -> str:
-    """SHA-256 over the names, types, shapes and values of a model's weights."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-__all__ = ["describe_run", "label_collection"]
+__all__ = ["collect_records", "label_collection", "score_message"]

@@ -1,8 +1,4 @@
-"""Videos to batches of views, in this process or in others, which a video cannot take down or hold up for good.
-
-Each video gives a row of messages `(kind, value)`: "clips" with what is known of it before its frames are decoded,
-then "batch" with arrays as a [`ViewReader`] yields them, and at last "end" or, at any place, "failed" with the reason.
-"""
+"""Videos to batches of views, in this process or in others, which a video cannot take down or hold up for good."""
 
 import multiprocessing
 import os
@@ -14,16 +10,14 @@ from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from typing import Any
 
 import torch
 
 from ..labeling.views import ViewReader
 from ..model.video_source import available_cores, default_threads
 from .inputs import VideoInput, opened_input, reason_of
+from .messages import Batch, DecoderMessage, Ended, Failed, Opened, is_last
 
-Message = tuple[str, Any]
-LAST_KINDS = frozenset({"end", "failed"})
 # The system cannot wait for weeks, and numbers of bytes end here.
 LONGEST_WAIT_SECONDS = 3600.0
 MOST_BYTES = 2**62
@@ -54,7 +48,7 @@ class DecodeLimits:
 
 def decode_videos(
     videos: Iterable[VideoInput], reader: ViewReader, *, num_workers: int = 0, limits: DecodeLimits | None = None
-) -> Iterator[tuple[VideoInput, str, Any]]:
+) -> Iterator[tuple[VideoInput, DecoderMessage]]:
     """
     Decodes videos, several at a time where there are workers.
 
@@ -74,26 +68,26 @@ def decode_videos(
     if num_workers < 0:
         raise ValueError(f"num_workers: expected at least 0, got {num_workers}")
     if num_workers == 0:
-        return ((video, *message) for video in videos for message in read_messages(reader, video))
+        return ((video, message) for video in videos for message in read_messages(reader, video))
     return _decode_in_processes(iter(videos), reader, num_workers, limits or DecodeLimits())
 
 
-def read_messages(reader: ViewReader, video: VideoInput) -> Iterator[Message]:
+def read_messages(reader: ViewReader, video: VideoInput) -> Iterator[DecoderMessage]:
     """The messages of one video."""
     try:
-        with opened_input(video.key) as opened, reader.open(opened) as file:
-            plan = reader.plan(file)
-            yield "clips", plan.layout
-            for batch in reader.read(file, plan):
-                yield "batch", batch
-        yield "end", None
-    except Exception as error:  # whatever one file does, the others are labelled
-        yield "failed", reason_of(error, video.name)
+        with opened_input(video.source) as opened, reader.open(opened) as file:
+            plan = reader.plan(file, video.stretch)
+            yield Opened(plan.layout)
+            for views in reader.read(file, plan):
+                yield Batch(views)
+        yield Ended()
+    except Exception as error:  # whatever one file does, the others are labeled
+        yield Failed(reason_of(error, video.name))
 
 
 def _decode_in_processes(
     videos: Iterator[VideoInput], reader: ViewReader, num_workers: int, limits: DecodeLimits
-) -> Iterator[tuple[VideoInput, str, Any]]:
+) -> Iterator[tuple[VideoInput, DecoderMessage]]:
     workers: list[_Worker] = []
     reader = copy(reader)
     reader.num_threads = reader.num_threads or min(default_threads(), max(1, available_cores() // num_workers))
@@ -107,9 +101,9 @@ def _decode_in_processes(
             if all(worker.is_idle for worker in workers):
                 return
             for worker in _await_some(workers):
-                video, (kind, value) = worker.video, worker.receive()
-                if kind != "ready":
-                    yield video, kind, value
+                video, message = worker.video, worker.receive()
+                if message is not None:
+                    yield video, message
     finally:
         for worker in workers:
             worker.stop()
@@ -120,6 +114,11 @@ def _await_some(workers: list["_Worker"]) -> list["_Worker"]:
     busy = [worker for worker in workers if not worker.is_idle]
     ready = wait([worker.connection for worker in busy], timeout=min(worker.seconds_left for worker in busy))
     return [worker for worker in busy if worker.connection in ready or worker.seconds_left == 0]
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """What a process says first, and only once: it can be sent videos."""
 
 
 class _Worker:
@@ -134,7 +133,7 @@ class _Worker:
     def _start(self) -> None:
         self.is_ready = False
         self.since = time.monotonic()
-        context = _context()
+        context = decoding_context()
         self.connection, theirs = context.Pipe()
         arguments = (theirs, self.reader, self.limits.max_memory_bytes)
         self.process = context.Process(target=_serve, args=arguments, daemon=True)
@@ -163,18 +162,22 @@ class _Worker:
         with suppress(OSError):  # it has died since: receive() finds out
             self.connection.send(video)
 
-    def receive(self) -> Message:
-        """The next message; "failed" where the process has died, or is killed here because it is overdue."""
+    def receive(self) -> DecoderMessage | None:
+        """
+        The next message, None where the process has only become ready; [`Failed`] where it has died, or is killed here
+        because it is overdue.
+        """
         try:
             # A message that has waited here for us to read it is in time.
-            message = self.connection.recv() if self.connection.poll() else ("failed", self._replace_overdue())
+            message = self.connection.recv() if self.connection.poll() else Failed(self._replace_overdue())
         except (EOFError, OSError):
-            message = ("failed", self._replace_dead())
+            message = Failed(self._replace_dead())
         self.since = time.monotonic()
-        if message[0] == "ready":
+        if isinstance(message, _Ready):
             self.is_ready = True
             self._send(self.video)
-        elif message[0] in LAST_KINDS:
+            return None
+        if is_last(message):
             self.video = None
         return message
 
@@ -200,7 +203,7 @@ class _Worker:
         self.connection.close()
 
 
-def _context():
+def decoding_context():
     """Processes that start quickly where the system can: copies of one that has imported everything."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
@@ -220,7 +223,7 @@ def _serve(connection, reader: ViewReader, max_memory_bytes: int | None) -> None
     if max_memory_bytes is not None:
         _limit_memory(max_memory_bytes)
     try:
-        connection.send(("ready", None))
+        connection.send(_Ready())
         while True:
             video = connection.recv()
             for message in read_messages(reader, video):
@@ -248,4 +251,4 @@ def _limit_memory(max_memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
-__all__ = ["DecodeLimits", "decode_videos", "read_messages"]
+__all__ = ["DecodeLimits", "decode_videos", "decoding_context", "read_messages"]

@@ -1,8 +1,6 @@
 """Which videos a collection holds: files, folders, globs, manifests, standard input and URLs, each video once."""
 
-import csv
 import glob
-import json
 import os
 import re
 import sys
@@ -12,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ..model.video_file import VideoError
+from ..labeling.manifests import ROW_READERS, Row, read_rows, stretch_of
+from ..labeling.records import Record, failed_record
+from ..model.video_file import VideoError, probe
+from ..model.video_info import WHOLE, Stretch
 from ..model.video_source import is_url
 
 # Containers that are looked for in folders; a file that is named is taken whatever it is called.
@@ -30,18 +31,28 @@ STANDARD_INPUT = "-"
 @dataclass(frozen=True)
 class VideoInput:
     """
-    A video to be labelled.
+    A video, or a stretch of one, to be labeled.
 
     Args:
         name: As it was given or found.
-        key: Absolute path without symbolic links, or URL. Inputs of the same key are the same video.
+        source: Absolute path without symbolic links, or URL.
         identity: Size in bytes and time of the last change in nanoseconds; None where it is not a file of this
             machine. A file that has changed is another video.
+        stretch: What of it is to be labeled.
     """
 
     name: str
-    key: str
+    source: str
     identity: tuple[int, int] | None
+    stretch: Stretch = WHOLE
+
+    @property
+    def key(self) -> str:
+        """Inputs of the same key are the same; a stretch is named as a media fragment is."""
+        if self.stretch.is_whole:
+            return self.source
+        end = "" if self.stretch.end_seconds is None else f",{self.stretch.end_seconds}"
+        return f"{self.source}#t={self.stretch.start_seconds}{end}"
 
 
 def find_videos(inputs: Iterable[str], *, manifest: str | None = None) -> list[VideoInput]:
@@ -54,28 +65,47 @@ def find_videos(inputs: Iterable[str], *, manifest: str | None = None) -> list[V
             `hf://`, ...), which may be patterns as well or, ending in `/`, folders; `-` for standard input, one of
             all these a line.
         manifest: A file that names videos: one a line, or a `.csv` or `.jsonl` file with a column or key `video`,
-            `path`, `file_name` or `url`. Its relative paths begin at its folder.
+            `path`, `file_name` or `url`, where `start_seconds` and `end_seconds` may name a stretch of each. Its
+            relative paths begin at its folder.
 
     Raises:
-        ValueError: a pattern, folder or manifest names no video.
+        ValueError: a pattern, folder or manifest names no video, or a manifest's row no stretch.
         OSError: a manifest cannot be read.
         ImportError: the package for an fsspec URL is missing.
     """
     found: dict[str, VideoInput] = {}
-    for name in [*_expand(inputs), *_expand(_read_manifest(manifest) if manifest else ())]:
-        video = _as_input(name)
-        found.setdefault(video.key, video)
+    named = [(name, WHOLE) for name in inputs] + (_read_manifest(manifest) if manifest else [])
+    for pattern, stretch in named:
+        for name in _expand([pattern]):
+            video = _as_input(name, stretch)
+            found.setdefault(video.key, video)
     return list(found.values())
 
 
-def _as_input(name: str) -> VideoInput:
+def _as_input(name: str, stretch: Stretch) -> VideoInput:
     if has_scheme(name):
-        return VideoInput(name, name, None)
+        return VideoInput(name, name, None, stretch)
     try:
         status = os.stat(name)
-    except OSError:  # labelling it says what is wrong
-        return VideoInput(name, os.path.realpath(name), None)
-    return VideoInput(name, os.path.realpath(name), (status.st_size, status.st_mtime_ns))
+        identity = status.st_size, status.st_mtime_ns
+    except OSError:  # labeling it says what is wrong
+        identity = None
+    return VideoInput(name, os.path.realpath(name), identity, stretch)
+
+
+def records_of_missing(videos: Iterable[VideoInput]) -> list[Record] | None:
+    """The records of videos none of which is there, for which no model is needed; None where one is, or may be."""
+    records = []
+    for video in videos:
+        if video.identity is not None or has_scheme(video.name):
+            return None
+        try:
+            probe(video.source)
+        except VideoError as error:
+            records.append(failed_record(video.name, reason_of(error, video.name), video.stretch))
+        else:  # it has come in the meantime
+            return None
+    return records
 
 
 def has_scheme(name: str) -> bool:
@@ -84,14 +114,14 @@ def has_scheme(name: str) -> bool:
 
 
 @contextmanager
-def opened_input(key: str) -> Iterator[str | BinaryIO]:
-    """What a video reader takes for the key of an input: itself, or an open file for an fsspec URL."""
-    if not has_scheme(key) or is_url(key):
-        yield key
+def opened_input(source: str) -> Iterator[str | BinaryIO]:
+    """What a video reader takes for the source of an input: itself, or an open file for an fsspec URL."""
+    if not has_scheme(source) or is_url(source):
+        yield source
         return
     import fsspec
 
-    with fsspec.open(key, "rb") as file:
+    with fsspec.open(source, "rb") as file:
         yield file
 
 
@@ -161,34 +191,32 @@ def _checked(what: str, found: Sequence[str]) -> Sequence[str]:
 # ---- manifests ----
 
 
-def _read_manifest(path: str) -> list[str]:
-    reader = {".csv": _csv_names, ".jsonl": _json_lines_names}.get(Path(path).suffix.lower(), _lines)
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        try:
-            names = list(reader(file))
-        except (ValueError, csv.Error) as error:
-            raise ValueError(f"{path}: {error}") from error
+def _read_manifest(path: str) -> list[tuple[str, Stretch]]:
+    if Path(path).suffix.lower() in ROW_READERS:
+        named = []
+        for line, row in read_rows(path, errors="surrogateescape"):
+            try:
+                named.append((_name_in(row), stretch_of(row)))
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{path}: line {line}: {error}") from error
+    else:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            named = [(name, WHOLE) for name in _lines(file)]
     folder = os.path.dirname(path)
-    return list(_checked(path, [name if has_scheme(name) else os.path.join(folder, name) for name in names]))
+    return [
+        (name if has_scheme(name) else os.path.join(folder, name), stretch) for name, stretch in _checked(path, named)
+    ]
 
 
 def _lines(file: Iterable[str]) -> Iterator[str]:
     return (line.strip("\r\n") for line in file if line.strip())
 
 
-def _csv_names(file: Iterable[str]) -> Iterator[str]:
-    return (_name_in(row, where=f"line {number}") for number, row in enumerate(csv.DictReader(file), start=2))
-
-
-def _json_lines_names(file: Iterable[str]) -> Iterator[str]:
-    return (_name_in(json.loads(line), where=f"line {number}") for number, line in enumerate(_lines(file), start=1))
-
-
-def _name_in(row: dict, *, where: str) -> str:
+def _name_in(row: Row) -> str:
     for column in MANIFEST_COLUMNS:
-        if isinstance(row, dict) and isinstance(row.get(column), str) and row[column]:
+        if isinstance(row.get(column), str) and row[column]:
             return row[column]
-    raise ValueError(f"{where}: expected one of {', '.join(MANIFEST_COLUMNS)} to name a video, found none of them")
+    raise ValueError(f"expected one of {', '.join(MANIFEST_COLUMNS)} to name a video, found none of them")
 
 
-__all__ = ["VideoInput", "find_videos", "opened_input"]
+__all__ = ["VideoInput", "find_videos", "opened_input", "records_of_missing"]

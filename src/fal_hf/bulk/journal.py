@@ -7,13 +7,51 @@ one video that is done, and is on the disk before the next one is begun. A line 
 import json
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 from typing import Any
 
+from ..labeling.records import Record
 from .inputs import VideoInput
 
 JOURNAL_VERSION = 1
+
+
+class JournalError(ValueError):
+    """A journal that a run cannot go on with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JournalHeader:
+    """The first line: which model and options made the records."""
+
+    journal_version: int = JOURNAL_VERSION
+    made_by: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JournalEntry:
+    """Any other line: a video that is done."""
+
+    key: str
+    identity: tuple[int, int] | None
+    record: Record
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a video's record is, and what a run needs to know of it."""
+
+    path: Path
+    offset: int
+    identity: tuple[int, int] | None
+    has_failed: bool
+
+
+def journal_path(output: str | os.PathLike) -> Path:
+    """Where the journal of an output is."""
+    return Path(f"{os.fspath(output)}.journal")
 
 
 class Journal:
@@ -28,14 +66,14 @@ class Journal:
         process: Number of this process.
 
     Raises:
-        ValueError: there is a journal that another model or other options made, or that is no journal.
+        JournalError: (a `ValueError`) another model or other options made the journal that is there, or it is none.
         OSError: it cannot be written, or another run is writing it.
     """
 
     def __init__(self, path: str | os.PathLike, made_by: dict[str, Any], *, process: int = 0):
         self.path = Path(path)
         self.made_by = json.loads(json.dumps(made_by))
-        self.places: dict[str, tuple[Path, int, tuple[int, int] | None, bool]] = {}
+        self.places: dict[str, _Place] = {}
         self.own_path = self.path if process == 0 else self.path.with_name(f"{self.path.name}.{process}")
         self.own_path.parent.mkdir(parents=True, exist_ok=True)
         self.file = open(self.own_path, "ab")  # noqa: SIM115, closed by close()
@@ -57,24 +95,25 @@ class Journal:
     def __contains__(self, video: VideoInput) -> bool:
         """Whether this video, unchanged since, is done."""
         place = self.places.get(video.key)
-        return place is not None and place[2] == video.identity
+        return place is not None and place.identity == video.identity
 
     def has_failed(self, video: VideoInput) -> bool:
-        """Whether a video that is done could not be labelled."""
-        return self.places[video.key][3]
+        """Whether a video that is done could not be labeled."""
+        return self.places[video.key].has_failed
 
-    def append(self, video: VideoInput, record: dict[str, Any]) -> None:
+    def append(self, video: VideoInput, record: Record) -> None:
         """Adds a video that is done; returns when it is on the disk."""
-        self._write({"key": video.key, "identity": video.identity, "record": record})
+        entry = JournalEntry(key=video.key, identity=video.identity, record=record)
+        self._note(self.own_path, self._write(entry), entry)
 
-    def records(self, videos: Iterable[VideoInput]) -> Iterator[dict[str, Any]]:
+    def records(self, videos: Iterable[VideoInput]) -> Iterator[Record]:
         """The records of videos that are done, one after the other, under the names that the videos have now."""
-        files = {path: open(path, "rb") for path in {place[0] for place in self.places.values()}}  # noqa: SIM115
+        files = {path: open(path, "rb") for path in {place.path for place in self.places.values()}}  # noqa: SIM115
         try:
             for video in videos:
-                path, offset, _, _ = self.places[video.key]
-                files[path].seek(offset)
-                yield {**json.loads(files[path].readline())["record"], "video": video.name}
+                place = self.places[video.key]
+                files[place.path].seek(place.offset)
+                yield {**json.loads(files[place.path].readline())["record"], "video": video.name}
         finally:
             for file in files.values():
                 file.close()
@@ -82,12 +121,13 @@ class Journal:
     def close(self) -> None:
         self.file.close()
 
-    def _write(self, entry: dict[str, Any]) -> None:
+    def _write(self, line: JournalHeader | JournalEntry) -> int:
+        """Adds a line; returns where it begins."""
         offset = self.file.tell()
-        self.file.write(json.dumps(entry).encode() + b"\n")
+        self.file.write(json.dumps(vars(line)).encode() + b"\n")
         self.file.flush()
         os.fsync(self.file.fileno())
-        self._note(self.own_path, offset, entry)
+        return offset
 
     def _read(self, path: Path, *, is_own: bool) -> None:
         """Notes the whole lines of a journal; of this process's own one a torn last line is cut off."""
@@ -96,46 +136,62 @@ class Journal:
             for line in file:
                 if not line.endswith(b"\n"):
                     break
-                entry = _parse(line, path, offset=end)
                 if end == 0:
-                    self._check_header(entry, path)
+                    self._check_header(_parse_header(line, path), path)
                 else:
-                    self._note(path, end, entry)
+                    self._note(path, end, _parse_entry(line, path, offset=end))
                 end += len(line)
         if is_own:
             self.file.truncate(end)
             self.file.seek(end)
             if end == 0:
-                self._write({"journal_version": JOURNAL_VERSION, "made_by": self.made_by})
+                self._write(JournalHeader(made_by=self.made_by))
 
-    def _note(self, path: Path, offset: int, entry: dict[str, Any]) -> None:
-        if "key" in entry:
-            identity = entry["identity"] and tuple(entry["identity"])
-            self.places[entry["key"]] = (path, offset, identity, "error" in entry["record"])
+    def _note(self, path: Path, offset: int, entry: JournalEntry) -> None:
+        self.places[entry.key] = _Place(path, offset, entry.identity, "error" in entry.record)
 
-    def _check_header(self, header: dict[str, Any], path: Path) -> None:
-        if header.get("journal_version") != JOURNAL_VERSION or not isinstance(header.get("made_by"), dict):
-            raise ValueError(f"{path}: expected the journal of a run of fal, got another file; choose another output")
-        before = header["made_by"]
+    def _check_header(self, header: JournalHeader, path: Path) -> None:
+        before = header.made_by
         changed = [name for name in {**before, **self.made_by} if before.get(name) != self.made_by.get(name)]
         if changed:
             what = "; ".join(
                 f"{name} was {_short(before.get(name))}, is {_short(self.made_by.get(name))}" for name in changed
             )
-            raise ValueError(
+            raise JournalError(
                 f"{path}: made with another model or other options ({what}). Take the same ones to go on, another "
                 "output to keep both, or delete the journal to begin anew"
             )
 
 
-def _parse(line: bytes, path: Path, *, offset: int) -> dict[str, Any]:
+def _parse_header(line: bytes, path: Path) -> JournalHeader:
+    match _parse(line):
+        case {"journal_version": version, "made_by": dict() as made_by} if version == JOURNAL_VERSION:
+            return JournalHeader(made_by=made_by)
+        case dict():
+            raise JournalError(
+                f"{path}: expected the journal of a run of fal, got another file; choose another output"
+            )
+    raise _damage(path, 0)
+
+
+def _parse_entry(line: bytes, path: Path, *, offset: int) -> JournalEntry:
+    match _parse(line):
+        case {"key": str() as key, "identity": None, "record": dict() as record}:
+            return JournalEntry(key=key, identity=None, record=record)
+        case {"key": str() as key, "identity": [int() as size, int() as changed], "record": dict() as record}:
+            return JournalEntry(key=key, identity=(size, changed), record=record)
+    raise _damage(path, offset)
+
+
+def _parse(line: bytes) -> Any:
     try:
-        entry = json.loads(line)
+        return json.loads(line)
     except ValueError:
-        entry = None
-    if not isinstance(entry, dict) or not ("key" in entry or offset == 0):
-        raise ValueError(f"{path}: damaged at byte {offset}; delete it to begin anew, or choose another output")
-    return entry
+        return None
+
+
+def _damage(path: Path, offset: int) -> JournalError:
+    return JournalError(f"{path}: damaged at byte {offset}; delete it to begin anew, or choose another output")
 
 
 def _short(value: Any) -> str:
@@ -155,4 +211,4 @@ def _lock(file, path: Path) -> None:
         raise OSError(f"{path}: another run is writing this output; wait for it or choose another output") from error
 
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "JournalEntry", "JournalError", "JournalHeader", "journal_path"]

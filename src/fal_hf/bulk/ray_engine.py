@@ -14,10 +14,12 @@ import numpy as np
 import torch
 
 from ..labeling.labeler import VideoLabeler
+from ..labeling.records import Record
 from ..labeling.views import ViewReader
-from .collection import Record, collect_records, score_message
+from .collection import collect_records, score_message
 from .decoding import DecodeLimits, decode_videos
 from .inputs import VideoInput
+from .messages import DecoderMessage, ScoredMessage
 
 # Videos that a decoder takes at a time, and messages that a model takes at a time.
 VIDEOS_AT_ONCE = 4
@@ -103,8 +105,8 @@ class _Decoder:
         videos = [pickle.loads(video) for video in rows["video"]]
         places = dict(zip((video.key for video in videos), rows["place"].tolist(), strict=True))
         numbers = dict.fromkeys(places, 0)
-        for video, kind, value in decode_videos(videos, self.reader, num_workers=1, limits=self.limits):
-            yield _row(places[video.key], numbers[video.key], video, kind, value)
+        for video, message in decode_videos(videos, self.reader, num_workers=1, limits=self.limits):
+            yield _row(places[video.key], numbers[video.key], video, message)
             numbers[video.key] += 1
 
 
@@ -120,17 +122,19 @@ class _Scorer:
         self.labeler.model.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def __call__(self, rows: Rows) -> Iterator[Rows]:
-        for place, number, message in zip(rows["place"], rows["number"], rows["message"], strict=True):
-            video, kind, value = pickle.loads(message)
-            yield _row(place, number, video, *score_message(self.labeler, video, kind, value))
+        for place, number, pickled in zip(rows["place"], rows["number"], rows["message"], strict=True):
+            video, message = pickle.loads(pickled)
+            yield _row(place, number, video, score_message(self.labeler, video, message))
 
 
-def _row(place: int, number: int, video: VideoInput, kind: str, value: Any) -> Rows:
-    message = np.array([pickle.dumps((video, kind, value))], dtype=object)
-    return {"place": np.array([place]), "number": np.array([number]), "message": message}
+def _row(place: int, number: int, video: VideoInput, message: DecoderMessage | ScoredMessage) -> Rows:
+    pickled = np.array([pickle.dumps((video, message))], dtype=object)
+    return {"place": np.array([place]), "number": np.array([number]), "message": pickled}
 
 
-def _in_order(rows: Iterable[dict[str, Any]], videos: dict[int, VideoInput]) -> Iterator[tuple[VideoInput, str, Any]]:
+def _in_order(
+    rows: Iterable[dict[str, Any]], videos: dict[int, VideoInput]
+) -> Iterator[tuple[VideoInput, ScoredMessage]]:
     """The messages of each video in the order in which it was decoded."""
     waiting: dict[int, dict[int, bytes]] = {place: {} for place in videos}
     following = dict.fromkeys(videos, 0)

@@ -5,7 +5,6 @@ come and keeps those of one window. The model takes the newest window of each st
 too slow, the frames in between are dropped, so that labels are never later than the model's own time for two batches.
 """
 
-import math
 import threading
 import time
 from collections import deque
@@ -15,12 +14,13 @@ from typing import Any
 
 import torch
 
-from ..labeling.labeler import SCHEMA_VERSION, Label, VideoLabeler, best_labels
+from ..labeling.labeler import Label, VideoLabeler, best_labels
+from ..labeling.records import SCHEMA_VERSION
 from ..labeling.views import DEFAULT_WINDOW_SECONDS
 from ..model.video_file import live_frames
 from .inputs import describe_error
+from .watch_checks import check_watch
 
-MAX_SOURCES = 8
 # A decoder that is further behind than this leaves frames out before it makes pictures of them.
 MAX_LAG_SECONDS = 0.5
 
@@ -89,23 +89,18 @@ def watch(
         top_k: How many labels a window has at most.
 
     Yields:
-        Windows as they are labelled, and an end for each stream, each time it ends.
+        Windows as they are labeled, and an end for each stream, each time it ends.
 
     Raises:
         ValueError: too few or too many sources, or lengths that are not positive and finite.
     """
-    if not 1 <= len(sources) <= MAX_SOURCES:
-        raise ValueError(f"expected 1 to {MAX_SOURCES} sources, got {len(sources)}")
+    check_watch(sources, window_seconds=window_seconds, hop_seconds=hop_seconds, reconnect_seconds=reconnect_seconds)
     if window_seconds is None:
         interval_seconds = labeler.processor.frame_interval_seconds
         window_seconds = (
             interval_seconds * labeler.processor.num_frames if interval_seconds else DEFAULT_WINDOW_SECONDS
         )
     hop_seconds = window_seconds / 2 if hop_seconds is None else hop_seconds
-    if not (0 < window_seconds < math.inf and 0 < hop_seconds < math.inf):
-        raise ValueError(f"expected a positive window and hop, got {window_seconds} and {hop_seconds} seconds")
-    if reconnect_seconds is not None and not 0 < reconnect_seconds < threading.TIMEOUT_MAX:
-        raise ValueError(f"expected a positive time until a source is opened again, got {reconnect_seconds} seconds")
     news = threading.Event()
 
     def make_stream(source: str, *, delay_seconds: float = 0.0) -> _Stream:

@@ -1,13 +1,13 @@
 """From the logits of several views of a video to one score for each label, and from windows to timed segments."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 import torch
+
+from .options import Timeline, check_parents, read_parents
 
 MULTI_LABEL = "multi_label_classification"
 
@@ -83,8 +83,7 @@ class LabelHierarchy:
     """
 
     def __init__(self, parents: Mapping[str, str], labels: Sequence[str]):
-        if not isinstance(parents, Mapping) or not all(isinstance(name, str) for name in parents.values()):
-            raise ValueError('expected an object of label and parent, {"pan_left": "pan", ...}')
+        check_parents(parents)
         unknown = sorted(parents.keys() - set(labels) - set(parents.values()))
         if unknown:
             raise ValueError(f"{', '.join(unknown)}: expected labels of the model ({', '.join(labels)}) or parents")
@@ -98,8 +97,9 @@ class LabelHierarchy:
         """Takes a mapping, or reads a JSON file of one; a ValueError names the file and what is wrong with it."""
         if isinstance(parents, Mapping):
             return cls(parents, labels)
+        read = read_parents(parents)
         try:
-            return cls(json.loads(Path(parents).read_text(encoding="utf-8")), labels)
+            return cls(read, labels)
         except ValueError as error:
             raise ValueError(f"{parents}: {error}") from error
 
@@ -120,33 +120,6 @@ def _ancestors(label: str, parents: Mapping[str, str]) -> list[str]:
 
 
 # ---- windows to segments ----
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timeline:
-    """
-    How the scores of windows become segments.
-
-    Args:
-        threshold: A segment begins where its label's score reaches this, in (0, 1].
-        hysteresis: It goes on while the score is no more than this below the threshold, in [0, threshold).
-        min_seconds: Shorter segments are left out, at least 0.
-
-    Raises:
-        ValueError: a number is out of its range.
-    """
-
-    threshold: float = 0.5
-    hysteresis: float = 0.1
-    min_seconds: float = 0.0
-
-    def __post_init__(self):
-        if not 0 < self.threshold <= 1:
-            raise ValueError(f"threshold: expected a number in (0, 1], got {self.threshold}")
-        if not 0 <= self.hysteresis < self.threshold:
-            raise ValueError(f"hysteresis: expected a number in [0, {self.threshold}), got {self.hysteresis}")
-        if not 0 <= self.min_seconds < float("inf"):
-            raise ValueError(f"min_seconds: expected a number of at least 0, got {self.min_seconds}")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Records of labelled videos as files: JSON Lines, CSV, Parquet, WebVTT and Label Studio's JSON.
+"""Records of labeled videos as files: JSON Lines, CSV, Parquet, WebVTT and Label Studio's JSON.
 
 A record is what `VideoLabels.to_dict` returns, or for a video that failed
 `{"video": ..., "error": ..., "schema_version": 1}`.
@@ -20,9 +20,12 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
+
+from .records import Record, time_of
 
 # Columns of a table's rows; numbers are float64, all others text.
 TABLE_COLUMNS = ("video", "kind", "label", "score", "peak", "start_seconds", "end_seconds", "error")
@@ -32,8 +35,6 @@ ROWS_AT_ONCE = 10_000
 DEFAULT_FRAME_RATE = 25.0
 # What `{name}` in an output's path becomes: the video's own name.
 NAME = "{name}"
-
-Record = dict[str, Any]
 
 
 def write_labels(path: str | os.PathLike, records: Iterable[Record]) -> list[Path]:
@@ -53,6 +54,21 @@ def write_labels(path: str | os.PathLike, records: Iterable[Record]) -> list[Pat
         OSError: a file cannot be written; what was there before still is.
     """
     return FORMATS[checked_suffix(path)](Path(path), records)
+
+
+def check_output(path: str | os.PathLike, *, num_videos: int) -> None:
+    """
+    Refuses an output that the labels of so many videos cannot be written to, before they are made.
+
+    Raises:
+        ValueError: as [`write_labels`] does.
+        ImportError: the package for the format is missing.
+    """
+    suffix = checked_suffix(path)
+    if suffix == ".vtt" and num_videos > 1 and NAME not in os.fspath(path):
+        raise ValueError(f"{os.fspath(path)}: expected {NAME} in it, one file for each of {num_videos} videos")
+    if suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise ImportError(f"{os.fspath(path)}: expected pyarrow to be installed, run `pip install fal-hf[files]`")
 
 
 def checked_suffix(path: str | os.PathLike) -> str:
@@ -97,9 +113,11 @@ def table_rows(record: Record) -> Iterator[dict[str, Any]]:
     """The rows of one record, each with all of TABLE_COLUMNS; what does not apply is None."""
     empty = {**dict.fromkeys(TABLE_COLUMNS), "video": _encodable(record["video"])}
     if "error" in record:
-        yield {**empty, "kind": "error", "error": _encodable(record["error"])}
+        times = {name: record.get(name) for name in ("start_seconds", "end_seconds")}
+        yield {**empty, **times, "kind": "error", "error": _encodable(record["error"])}
         return
-    whole = {**empty, "start_seconds": 0.0, "end_seconds": record["duration_seconds"]}
+    start_seconds, end_seconds = time_of(record)
+    whole = {**empty, "start_seconds": start_seconds, "end_seconds": end_seconds}
     for kind, name in (("label", "labels"), ("parent", "parents")):
         for label in record.get(name, ()):
             yield {**whole, "kind": kind, **label}
@@ -174,7 +192,8 @@ def timed_labels(record: Record) -> list[dict[str, Any]]:
     if "segments" in record:
         return record["segments"]
     best = record["labels"][0]
-    return [{**best, "start_seconds": 0.0, "end_seconds": record["duration_seconds"], "peak": best["score"]}]
+    start_seconds, end_seconds = time_of(record)
+    return [{**best, "start_seconds": start_seconds, "end_seconds": end_seconds, "peak": best["score"]}]
 
 
 def _timestamp(seconds: float) -> str:
@@ -240,4 +259,4 @@ FORMATS: dict[str, Callable[[Path, Iterable[Record]], list[Path]]] = {
     ".json": _write_label_studio,
 }
 
-__all__ = ["FORMATS", "label_studio_task", "table_rows", "write_labels"]
+__all__ = ["FORMATS", "check_output", "label_studio_task", "table_rows", "write_labels"]

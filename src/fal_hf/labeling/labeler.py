@@ -24,10 +24,9 @@ from .aggregation import (
     label_probabilities,
     window_borders,
 )
+from .records import SCHEMA_VERSION
 from .views import ViewLayout, ViewReader, Views
 
-# Version of what `VideoLabels.to_dict` returns; it rises when a key changes its meaning or goes.
-SCHEMA_VERSION = 1
 # Patches that go through a model at once on a CPU: so many keep its cores busy, more only take memory.
 CPU_PATCHES = 4096
 DEFAULT_CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "camera_motion"

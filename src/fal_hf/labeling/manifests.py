@@ -37,7 +37,7 @@ def read_rows(path: str | os.PathLike, *, errors: str = "strict") -> Iterator[tu
         except UnicodeDecodeError as error:
             raise ValueError(f"{path}: expected a {path.suffix} file in UTF-8: {error}") from error
         except ValueError as error:
-            raise ValueError(f"{path}, {error}") from error
+            raise ValueError(f"{path}: {error}") from error
 
 
 def _csv_rows(file) -> Iterator[tuple[int, Row]]:
@@ -46,7 +46,7 @@ def _csv_rows(file) -> Iterator[tuple[int, Row]]:
         try:
             row = next(reader, None)
         except csv.Error as error:
-            raise ValueError(f"line {reader.line_num}: expected a .csv file: {error}") from error
+            raise ValueError(f"expected a .csv file in UTF-8: line {reader.line_num}: {error}") from error
         if row is None:
             return
         yield reader.line_num, {name: value for name, value in row.items() if value}

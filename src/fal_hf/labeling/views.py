@@ -19,49 +19,12 @@ from ..model.video_file import Video, VideoFile, VideoFrame
 from ..model.video_info import WHOLE, Stretch, VideoInfo
 from ..model.video_processing_fal import FALVideoProcessor
 from ..model.video_source import reported
+from .options import PAPER_SCALES, Views
 
-# The five scales of the paper, section 4.
-PAPER_SCALES = (0.6, 0.8, 1.0, 1.2, 1.4)
 # Length of a window where the checkpoint names no distance of frames: the length of a Kinetics clip.
 DEFAULT_WINDOW_SECONDS = 10.0
 # Frames that are brought to the model's sizes at once.
 CHUNK_FRAMES = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class Views:
-    """
-    Which views of a video are scored.
-
-    Args:
-        num_clips: Clips of the video, or of each window; None: the processor's own number, with windows 1.
-        num_crops: 1 (the middle) or 3 (along the longer side).
-        scales: Resolutions, as shares of the checkpoint's own; the size of a crop is rounded to whole patches.
-        windows: Whether windows of the same length tile the video, each of which is scored like a video by itself.
-        window_seconds: Length of a window; None: of one clip where the checkpoint names a distance of the frames,
-            else 10 seconds.
-        hop_seconds: Distance of two windows' beginnings; None: a window, no overlap.
-
-    Raises:
-        ValueError: a number is out of its range.
-    """
-
-    num_clips: int | None = None
-    num_crops: int = 1
-    scales: tuple[float, ...] = (1.0,)
-    windows: bool = False
-    window_seconds: float | None = None
-    hop_seconds: float | None = None
-
-    def __post_init__(self):
-        if self.num_clips is not None and self.num_clips < 1:
-            raise ValueError(f"num_clips: expected at least 1, got {self.num_clips}")
-        if self.num_crops not in (1, 3):
-            raise ValueError(f"num_crops: expected 1 or 3, got {self.num_crops}")
-        if not self.scales or not all(0 < scale <= 4 for scale in self.scales):
-            raise ValueError(f"scales: expected one or more numbers above 0 and up to 4, got {self.scales}")
-        if not self.windows and (self.window_seconds, self.hop_seconds) != (None, None):
-            raise ValueError("window_seconds and hop_seconds: expected windows=True with them, got windows=False")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,27 @@
+"""What may be asked of a watch. Nothing here needs torch, so that wrong usage is found before it is imported."""
+
+import math
+import threading
+from collections.abc import Sequence
+
+MAX_SOURCES = 8
+
+
+def check_watch(
+    sources: Sequence[str],
+    *,
+    window_seconds: float | None = None,
+    hop_seconds: float | None = None,
+    reconnect_seconds: float | None = None,
+) -> None:
+    """Refuses, by a ValueError, what `watching.watch` cannot do: see there."""
+    if not 1 <= len(sources) <= MAX_SOURCES:
+        raise ValueError(f"expected 1 to {MAX_SOURCES} sources, got {len(sources)}")
+    for name, seconds in (("window", window_seconds), ("hop", hop_seconds)):
+        if seconds is not None and not 0 < seconds < math.inf:
+            raise ValueError(f"expected a positive window and hop, got a {name} of {seconds} seconds")
+    if reconnect_seconds is not None and not 0 < reconnect_seconds < threading.TIMEOUT_MAX:
+        raise ValueError(f"expected a positive time until a source is opened again, got {reconnect_seconds} seconds")
+
+
+__all__ = ["check_watch"]

@@ -1,0 +1,301 @@
+"""`fal label`: labels for files, folders, URLs and collections."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .arguments import (
+    UsageError,
+    add_model_options,
+    as_usage_error,
+    non_negative_int,
+    positive_int,
+    positive_number,
+    scales,
+)
+from .loading import load_labeler
+
+if TYPE_CHECKING:
+    from ..bulk.inputs import VideoInput
+    from ..bulk.labeling_run import Progress
+    from ..labeling.labeler import VideoLabeler
+    from ..labeling.records import Record
+
+
+def add_command(commands: argparse._SubParsersAction) -> None:
+    """Adds `fal label`."""
+    parser = commands.add_parser(
+        "label",
+        help="label videos",
+        description="Label videos. Without --model the labels say how the camera moves.",
+        epilog="Exit status: 0, or 1 if a video failed (the others are labeled all the same), 2 for wrong usage.",
+    )
+    parser.add_argument(
+        "videos",
+        nargs="*",
+        metavar="VIDEO",
+        help="file, folder, pattern or URL (http, and s3, gs, hf, ... by fsspec); - reads them from standard input",
+    )
+    parser.add_argument("--manifest", metavar="FILE", help="text (a video a line), .csv or .jsonl that names videos")
+    add_model_options(parser)
+    parser.add_argument(
+        "--batch-size", type=positive_int, default=8, metavar="N", help="clips in the model at once (default: 8)"
+    )
+    add_view_options(parser)
+    add_output_options(parser)
+    parser.set_defaults(run=label)
+
+
+def add_view_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of views and timelines."""
+    views = parser.add_argument_group("what is scored")
+    views.add_argument(
+        "--num-clips",
+        type=positive_int,
+        metavar="N",
+        help="clips to average over a video (default: the checkpoint's) or, with --timeline, a window (default: 1)",
+    )
+    views.add_argument(
+        "--crops", type=int, choices=[1, 3], default=1, help="the middle, or three along the longer side (default: 1)"
+    )
+    views.add_argument(
+        "--scales",
+        type=scales,
+        default=(1.0,),
+        metavar="S,S,...",
+        help="resolutions as shares of the checkpoint's, averaged; 'paper' is 0.6,0.8,1.0,1.2,1.4 (default: 1)",
+    )
+    timeline = parser.add_argument_group("timeline")
+    timeline.add_argument("--timeline", action="store_true", help="score windows all over each video, find segments")
+    timeline.add_argument("--window", type=float, metavar="SECONDS", help="length (default: a clip's own, else 10)")
+    timeline.add_argument("--hop", type=float, metavar="SECONDS", help="distance of windows (default: their length)")
+    timeline.add_argument(
+        "--threshold", type=float, metavar="SCORE", help="score at which a segment begins (default: 0.5)"
+    )
+    timeline.add_argument(
+        "--hysteresis", type=float, metavar="SCORE", help="how far below that it goes on (default: 0.1)"
+    )
+    timeline.add_argument("--min-length", type=float, metavar="SECONDS", help="shorter segments are left out")
+    timeline.add_argument("--hierarchy", metavar="FILE", help="JSON of label and parent; adds the parents' scores")
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of output and of large collections."""
+    output = parser.add_argument_group("output and large collections")
+    output.add_argument("--json", action="store_true", help="print one JSON object a line and a video")
+    output.add_argument(
+        "--output",
+        metavar="FILE",
+        help=".jsonl, .csv, .parquet, .json (Label Studio) or .vtt ({name} in it becomes the video's); the same "
+        "command goes on where an earlier one was stopped, by FILE.journal",
+    )
+    output.add_argument("--retry-failed", action="store_true", help="label those again that failed in an earlier run")
+    output.add_argument(
+        "--workers",
+        type=non_negative_int,
+        metavar="N",
+        help="processes that decode; 0: none but this one (default: with --output one a core, else 0)",
+    )
+    output.add_argument(
+        "--engine",
+        choices=["local", "ray"],
+        default="local",
+        help="ray: on the cluster that RAY_ADDRESS names, else on one of this machine (default: local)",
+    )
+    output.add_argument(
+        "--timeout",
+        type=positive_number,
+        default=300.0,
+        metavar="SECONDS",
+        help="of a worker, for a batch (default: 300)",
+    )
+    output.add_argument(
+        "--max-memory", type=positive_number, default=4.0, metavar="GIB", help="of a worker, for a video (default: 4)"
+    )
+
+
+def label(arguments: argparse.Namespace) -> int:
+    """Runs `fal label`; returns the exit status."""
+    options = make_labeler_options(arguments)
+    videos = find_inputs(arguments)
+    missing = find_missing(videos, arguments)
+    if missing is not None:
+        return report_missing(missing, arguments)
+    labeler = load_labeler(arguments, **options)
+    return (print_labels if arguments.output is None else write_label_file)(labeler, videos, arguments)
+
+
+def make_labeler_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What a labeler takes beside its model, checked."""
+    from ..labeling.options import Timeline, Views, read_parents
+
+    given = {"threshold": arguments.threshold, "hysteresis": arguments.hysteresis, "min_seconds": arguments.min_length}
+    given = {name: value for name, value in given.items() if value is not None}
+    if not arguments.timeline and (given or (arguments.window, arguments.hop) != (None, None)):
+        raise UsageError("expected --timeline with --window, --hop, --threshold, --hysteresis and --min-length")
+    with as_usage_error(ValueError, OSError):
+        views = Views(
+            num_clips=arguments.num_clips,
+            num_crops=arguments.crops,
+            scales=arguments.scales,
+            windows=arguments.timeline,
+            window_seconds=arguments.window,
+            hop_seconds=arguments.hop,
+        )
+        timeline = Timeline(**given) if arguments.timeline else None
+        if arguments.hierarchy is not None:
+            read_parents(arguments.hierarchy)
+    return {
+        "views": views,
+        "timeline": timeline,
+        "hierarchy": arguments.hierarchy,
+        "batch_size": arguments.batch_size,
+    }
+
+
+def find_inputs(arguments: argparse.Namespace) -> "list[VideoInput]":
+    """The videos that the command names; also refuses an engine and an output that cannot take them."""
+    from ..bulk.inputs import find_videos
+    from ..bulk.processes import Processes
+    from ..labeling.label_files import check_output
+
+    if not arguments.videos and arguments.manifest is None:
+        raise UsageError("expected videos to label, or --manifest FILE")
+    if arguments.engine == "ray" and find_spec("ray") is None:
+        raise UsageError("--engine ray: expected Ray to be installed, run `pip install fal-hf[ray]`")
+    if arguments.output is None and Processes.launched().count > 1:
+        raise UsageError("expected --output where several processes share the videos")
+    with as_usage_error(ValueError, OSError, ImportError):
+        videos = find_videos(arguments.videos, manifest=arguments.manifest)
+        if arguments.output is not None:
+            check_output(arguments.output, num_videos=len(videos))
+    return videos
+
+
+def find_missing(videos: "list[VideoInput]", arguments: argparse.Namespace) -> "list[Record] | None":
+    """The records of videos none of which is there; a run that has begun goes on with its model all the same."""
+    from ..bulk.inputs import records_of_missing
+    from ..bulk.journal import journal_path
+
+    has_begun = arguments.output is not None and journal_path(arguments.output).exists()
+    return None if has_begun else records_of_missing(videos)
+
+
+def report_missing(records: "list[Record]", arguments: argparse.Namespace) -> int:
+    """Prints or writes the records of videos that are not there."""
+    from ..bulk.processes import Processes
+    from ..labeling.label_files import write_labels
+
+    if arguments.output is None:
+        for record in records:
+            print(show(record, arguments))
+    elif Processes.launched().index == 0:
+        print_summary(write_labels(arguments.output, records), num_labeled=0, num_failed=len(records))
+    return 1 if records else 0
+
+
+def print_labels(labeler: "VideoLabeler", videos: "list[VideoInput]", arguments: argparse.Namespace) -> int:
+    """Prints the labels of each video in the order of the command."""
+    from ..bulk.labeling_run import label_in_order
+
+    num_failed = 0
+    with closing(ProgressBar()) as bar:
+        for record in label_in_order(labeler, videos, on_progress=bar.update, **make_run_options(arguments)):
+            num_failed += "error" in record
+            bar.print(show(record, arguments))
+    return 1 if num_failed else 0
+
+
+def write_label_file(labeler: "VideoLabeler", videos: "list[VideoInput]", arguments: argparse.Namespace) -> int:
+    """Labels what an earlier run has not, and writes the output when all is done."""
+    from ..bulk.journal import JournalError
+    from ..bulk.labeling_run import label_to_file
+
+    options = {**make_run_options(arguments), "retry_failed": arguments.retry_failed}
+    with closing(ProgressBar()) as bar, as_usage_error(JournalError, OSError):
+        result = label_to_file(labeler, videos, arguments.output, on_progress=bar.update, **options)
+    if result.files:
+        print_summary(result.files, num_labeled=result.num_labeled, num_failed=result.num_failed)
+    return 1 if result.num_failed else 0
+
+
+def make_run_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """How the videos are labeled, as functions of `labeling_run` take it."""
+    from ..bulk.decoding import MOST_BYTES, DecodeLimits
+
+    max_memory_bytes = int(min(arguments.max_memory * 2**30, MOST_BYTES))
+    limits = DecodeLimits(timeout_seconds=arguments.timeout, max_memory_bytes=max_memory_bytes)
+    workers = {} if arguments.workers is None else {"num_workers": arguments.workers}
+    return {"top_k": arguments.top_k, "engine": arguments.engine, "limits": limits, **workers}
+
+
+class ProgressBar:
+    """Videos done, on standard error where that is a terminal; failures show beside speed and time left."""
+
+    def __init__(self):
+        self.bar = None
+
+    def update(self, progress: "Progress") -> None:
+        """Shows how far the run is."""
+        if self.bar is None:
+            self.bar = self._begin(progress)
+        if progress.num_failed:
+            self.bar.set_postfix(failed=progress.num_failed, refresh=False)
+        self.bar.update(progress.num_done - self.bar.n)
+
+    def _begin(self, progress: "Progress"):
+        from tqdm import tqdm
+
+        counts = {"total": progress.num_videos, "initial": progress.num_done}
+        return tqdm(**counts, unit="video", file=sys.stderr, disable=None)
+
+    def print(self, text: str) -> None:
+        """Prints to standard output, above the bar."""
+        with self.bar.external_write_mode(file=sys.stdout):
+            print(text, flush=True)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+def print_summary(files: Sequence[Path], *, num_labeled: int, num_failed: int) -> None:
+    """One line on standard error."""
+    what = str(files[0]) if len(files) == 1 else f"{len(files)} files"
+    print(f"fal: {what}: {num_labeled} videos labeled, {num_failed} failed", file=sys.stderr)
+
+
+def show(record: "Record", arguments: argparse.Namespace) -> str:
+    """A record as it is printed."""
+    return json.dumps(record) if arguments.json else format_table(record)
+
+
+def format_table(record: "Record") -> str:
+    """The labels of one video as lines of text, then its parents' and its segments."""
+    name = record["video"]
+    if "start_seconds" in record:
+        end_seconds = record["end_seconds"]
+        name += f"  {clock(record['start_seconds'])} - {'' if end_seconds is None else clock(end_seconds)}"
+    if "error" in record:
+        return f"{name}\n  failed: {record['error']}"
+    scored = [*record["labels"], *record.get("parents", ())]
+    width = max(len(label["label"]) for label in [*scored, *record.get("segments", ())])
+    lines = [f"  {label['label']:<{width}}  {label['score']:6.1%}" for label in scored]
+    for segment in record.get("segments", ()):
+        times = f"{clock(segment['start_seconds'])} - {clock(segment['end_seconds'])}"
+        lines.append(f"  {times}  {segment['label']:<{width}}  {segment['score']:6.1%}")
+    return "\n".join([name, *lines])
+
+
+def clock(seconds: float) -> str:
+    """A time as hours, minutes and seconds."""
+    tenths = round(seconds * 10)
+    return f"{tenths // 36_000}:{tenths // 600 % 60:02}:{tenths // 10 % 60:02}.{tenths % 10}"
+
+
+__all__ = ["add_command"]

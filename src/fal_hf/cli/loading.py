@@ -1,0 +1,63 @@
+"""Loads the model that a command names, and says so where that takes long."""
+
+import argparse
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from .arguments import UsageError
+
+if TYPE_CHECKING:
+    from ..labeling.labeler import VideoLabeler
+
+PATIENCE_SECONDS = 2.0
+
+
+def load_labeler(arguments: argparse.Namespace, **options) -> "VideoLabeler":
+    """A labeler of the model that the command names, on its device."""
+    with notice("fal: loading torch and the model ..."):
+        from transformers.utils import logging
+
+        from ..bulk.inputs import describe_error
+        from ..bulk.processes import Processes
+        from ..labeling.labeler import DEFAULT_CHECKPOINT, VideoLabeler
+        from ..labeling.memory import keep_freed_memory
+
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        keep_freed_memory()
+        model = arguments.model or DEFAULT_CHECKPOINT
+        device = arguments.device or Processes.launched().device
+        try:
+            return VideoLabeler.from_pretrained(model, device=device, dtype=arguments.dtype, **options)
+        except Exception as error:  # a foreign or damaged checkpoint may fail in any way
+            raise UsageError(f"cannot load the model: {describe_error(error)}") from error
+
+
+@contextmanager
+def notice(text: str) -> Iterator[None]:
+    """Shows a line on standard error while something takes its time; it is gone afterwards, and never in a file."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    shown = []
+
+    def show() -> None:
+        shown.append(text)
+        print(text, end="", file=sys.stderr, flush=True)
+
+    timer = threading.Timer(PATIENCE_SECONDS, show)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()  # now the line is there as a whole, or will never be
+        if shown:
+            print(f"\r{' ' * len(text)}\r", end="", file=sys.stderr, flush=True)
+
+
+__all__ = ["load_labeler", "notice"]
