@@ -33,7 +33,7 @@ format: $(VENV)/.installed-dev  ## mend style and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-dev  ## measure model, training, decoder, labelling beside transformers'
+bench: $(VENV)/.installed-dev  ## measure model, training, decoder, labeling beside transformers'
 	$(BIN)/python benchmarks/forward.py
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/training.py --preset fal-small

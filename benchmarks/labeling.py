@@ -158,7 +158,7 @@ def print_models(checkpoint: Path, *, runs: int) -> None:
                 model(pixel_values)
             seconds[name].append(time.perf_counter() - began)
     chosen = "oneDNN" if type(fast_linears(ours)) is OneDnnLinears else "torch's own"
-    print(f"\n| model, one clip; labelling takes {chosen} | seconds |\n| --- | --- |")
+    print(f"\n| model, one clip; labeling takes {chosen} | seconds |\n| --- | --- |")
     for name, taken in seconds.items():
         print(f"| {name} | {statistics.median(taken[1:]):.3f} |", flush=True)
 

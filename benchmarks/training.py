@@ -144,7 +144,7 @@ def measure_loader(args: argparse.Namespace) -> None:
         unreadable=UnreadableClips(args.folder / "unreadable.jsonl", num_clips=len(clips), max_share=0.0),
     )
     print(
-        f"data loader, {len(clips)} clips of 8 frames of 224 x 224, every 8th frame, random segment, crop and colour"
+        f"data loader, {len(clips)} clips of 8 frames of 224 x 224, every 8th frame, random segment, crop and color"
     )
     print("workers  clips/s")
     for workers in args.workers:

@@ -1,6 +1,7 @@
 """Small videos for tests, written with PyAV, and files that look like videos but are none."""
 
 import io
+import shutil
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -62,6 +63,17 @@ def write_video(
         if audio is not None:
             _write_silence(container, audio, seconds=audio_seconds)
     return Path(path)
+
+
+def write_collection(folder: Path) -> Path:
+    """24 videos of different lengths, a broken one, and a link to one of them; returns the folder."""
+    for number in range(6):
+        first = write_video(folder / f"{number}_0.mp4", moving_frames(10 + 15 * number, seed=number))
+        for copy in range(1, 4):
+            shutil.copy(first, folder / f"{number}_{copy}.mp4")
+    (folder / "broken.mp4").write_text("no video")
+    (folder / "link.mp4").symlink_to("0_0.mp4")
+    return folder
 
 
 def repeat_video(source: Path, target: Path, *, repetitions: int) -> Path:

@@ -41,7 +41,7 @@ ORIGIN = """\
 Trained from nothing on video rendered from 1,300 of 1,600 CC0 photographs (short side 288, all of clothing), which
 were split by a seeded permutation before anything was rendered: the exact homographies of a turning, rolling and
 zooming camera at many speeds and fields of view, with easing, hand-held jitter, moving foreground objects, exposure
-and colour drift, blur, noise and real H.264 compression. Nothing else was used; the weights started from a structured
+and color drift, blur, noise and real H.264 compression. Nothing else was used; the weights started from a structured
 random state.
 
 `examples/camera_motion/train.py` with its defaults trained it in one run: 4,000 steps of 32 clips, after a first
@@ -52,7 +52,7 @@ COMMAND = "python examples/camera_motion/compare.py --photos ../shared/photos --
 
 EVALUATION = """\
 {total} H.264 files ({per_label:.0f} a label, CRF 18 to 35, short sides 180 to 288, four aspect ratios, four frame
-rates, 1 to 4 seconds, 45 % with foreground objects) rendered from 200 photographs that training never saw, labelled
+rates, 1 to 4 seconds, 45 % with foreground objects) rendered from 200 photographs that training never saw, labeled
 through `VideoLabeler`, beside feature tracking with a RANSAC homography whose thresholds were tuned on files from
 training photographs. Rendered anew, some files differ in a few pixels: on another rendering of the same videos this
 checkpoint was right for 296 and the baseline for 271."""

@@ -23,7 +23,7 @@ from torchvision.transforms.v2 import functional as tvf
 
 FRAME_INTERVAL_SECONDS = 0.125
 NUM_FRAMES = 8
-VISIBLE_MOTION = 0.012  # a window that moves less than this many short sides is labelled static
+VISIBLE_MOTION = 0.012  # a window that moves less than this many short sides is labeled static
 MIXTURE_MAX = 0.97  # a few clean clips stay in the mixture
 DIRECTION_PAIRS = (
     ("pan_left", "pan_right"),

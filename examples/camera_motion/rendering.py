@@ -1,4 +1,4 @@
-"""Renders labelled camera-motion video from photographs.
+"""Renders labeled camera-motion video from photographs.
 
 A camera that only turns and zooms sees a distant scene through a homography, so one photograph is enough to render a
 pan, a tilt, a roll or a zoom exactly, and the label is right by construction:
@@ -212,7 +212,7 @@ class ForegroundObject:
 
 @dataclass(frozen=True)
 class Look:
-    """Exposure and colour gains (2, 3: first and last frame, RGB), gamma, blur (short sides), noise (grey levels)."""
+    """Exposure and color gains (2, 3: first and last frame, RGB), gamma, blur (short sides), noise (grey levels)."""
 
     gains: np.ndarray
     gamma: float
@@ -333,11 +333,11 @@ def draw_objects(
 
 
 def draw_look(rng: np.random.Generator) -> Look:
-    """Draws exposure and colour drift, gamma, blur and noise."""
+    """Draws exposure and color drift, gamma, blur and noise."""
     exposure = rng.uniform(0.75, 1.2) * (1 + np.array([-0.5, 0.5]) * rng.uniform(-0.2, 0.2))
-    colour = rng.uniform(0.92, 1.08, 3) * (1 + np.array([[-0.5], [0.5]]) * rng.uniform(-0.06, 0.06, 3))
+    color = rng.uniform(0.92, 1.08, 3) * (1 + np.array([[-0.5], [0.5]]) * rng.uniform(-0.06, 0.06, 3))
     return Look(
-        gains=exposure[:, None] * colour,
+        gains=exposure[:, None] * color,
         gamma=float(np.exp(rng.uniform(-0.3, 0.3))),
         blur=float(rng.uniform(0, 0.006)) if rng.uniform() < 0.5 else 0.0,
         noise=float(rng.uniform(0, 7)) if rng.uniform() < 0.5 else 0.0,
@@ -427,7 +427,7 @@ def object_positions(item: ForegroundObject, shot: Shot, times: np.ndarray) -> n
 def apply_look(
     frame: np.ndarray, look: Look, progress: float, short_side: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Applies exposure, colour, gamma, blur and noise to one frame (H, W, 3) uint8."""
+    """Applies exposure, color, gamma, blur and noise to one frame (H, W, 3) uint8."""
     gains = look.gains[0] + (look.gains[1] - look.gains[0]) * progress
     levels = 255 * np.clip(np.linspace(0, 1, 256)[:, None] ** look.gamma * gains, 0, 1)
     frame = cv2.LUT(frame, np.round(levels).astype(np.uint8)[None])

@@ -8,7 +8,7 @@ soon knows a motion's axis, but for thousands of steps not its direction. What g
 
 - It starts with what makes motion easy to see: the patch embedding holds the whitened principal components of the
   photographs' patches, the time table sinusoids, and heads of the first temporal step look one frame ahead and one
-  back, so that differences of neighbouring frames stand beside the frame. Every other residual branch starts at zero.
+  back, so that differences of neighboring frames stand beside the frame. Every other residual branch starts at zero.
 - The renderer knows the image motion at every patch, and throw-away linear heads learn it beside the label.
 - A first stage learns the motion of single patches with the attention frozen. The patches of one clip move alike, so
   a batch of whole clips holds too few different motions to start on.
@@ -148,7 +148,7 @@ def start_from_statistics(model: FALVideoClassifierForVideoClassification, pixel
     embeddings.position_embeddings[:, 1:, -half:] = torch.cat([rows, columns], -1).reshape(1, grid * grid, half)
     times = sinusoids(NUM_FRAMES, half)
     embeddings.time_embeddings[:, :, 3 * quarter : 3 * quarter + half] = times
-    look_at_neighbouring_frames(model.fal.layers[0].steps["temporal"], quarter)
+    look_at_neighboring_frames(model.fal.layers[0].steps["temporal"], quarter)
     for index, layer in enumerate(model.fal.layers):
         nn.init.zeros_(layer.steps["main"].attention.o_proj.weight)
         nn.init.zeros_(layer.mlp.fc2.weight)
@@ -166,7 +166,7 @@ def whitened_components(pixels: torch.Tensor, patch_size: int, count: int) -> tu
     return weight, -weight @ mean
 
 
-def look_at_neighbouring_frames(step: nn.Module, quarter: int):
+def look_at_neighboring_frames(step: nn.Module, quarter: int):
     """Lets three heads attend to the next frame, the one before and the frame itself: the differences."""
     width, half = 4 * quarter, quarter // 2
     attention = step.attention

@@ -26,9 +26,9 @@ def draw_panorama(rng: np.random.Generator) -> Image.Image:
         ridge = np.convolve(np.cumsum(steps), np.ones(9) / 9, mode="same")
         ridge = np.interp(np.arange(width), np.arange(0, width, 4), ridge - ridge.mean())
         top = height * (0.25 + 0.12 * depth) + ridge * (6 - depth)
-        colour = np.array([95, 120, 130]) * (1 - 0.14 * depth) + np.array([0, 12, 0]) * depth
+        color = np.array([95, 120, 130]) * (1 - 0.14 * depth) + np.array([0, 12, 0]) * depth
         texture = 1 + 0.12 * rng.normal(size=(height // 4, width // 4)).repeat(4, 0).repeat(4, 1)
-        picture = np.where((rows > top)[..., None], colour * texture[..., None], picture)
+        picture = np.where((rows > top)[..., None], color * texture[..., None], picture)
     return Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
 
 

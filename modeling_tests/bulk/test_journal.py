@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fal_hf.bulk.inputs import VideoInput
-from fal_hf.bulk.journal import Journal
+from fal_hf.bulk.journal import Journal, JournalError, journal_path
 
 MADE_BY = {"weights": "abc", "views": {"scales": (1.0,)}, "top_k": 5}
 A, B, C = (VideoInput(f"{name}.mp4", f"/videos/{name}.mp4", (10, number)) for number, name in enumerate("abc"))
@@ -120,3 +120,42 @@ def test_processes_that_share_an_output_have_a_journal_each_and_read_all(path):
     second.close()
     alone = Journal(path, MADE_BY)
     assert A in alone and B in alone
+
+
+# Lines as every version of the format has them.
+HEADER = '{"journal_version": 1, "made_by": {"weights": "abc", "views": {"scales": [1.0]}, "top_k": 5}}'
+LINES = [
+    '{"key": "/videos/a.mp4", "identity": [10, 0], "record": {"video": "a.mp4", "labels": []}}',
+    '{"key": "s3://bucket/b.mp4", "identity": null, "record": {"video": "s3://bucket/b.mp4", "error": "is empty"}}',
+]
+
+
+def test_a_journal_written_by_hand_is_gone_on_with(path):
+    path.parent.mkdir()
+    path.write_text("\n".join([HEADER, *LINES, ""]))
+    journal = Journal(path, MADE_BY)
+    remote = VideoInput("s3://bucket/b.mp4", "s3://bucket/b.mp4", None)
+    assert A in journal and remote in journal and B not in journal
+    assert journal.has_failed(remote) and not journal.has_failed(A)
+    assert [record["video"] for record in journal.records([remote, A])] == ["s3://bucket/b.mp4", "a.mp4"]
+
+
+def test_a_journal_is_written_line_by_line_as_by_hand(path):
+    journal = Journal(path, MADE_BY)
+    for line in map(json.loads, LINES):
+        identity = line["identity"] and tuple(line["identity"])
+        journal.append(VideoInput(line["record"]["video"], line["key"], identity), line["record"])
+    journal.close()
+    assert path.read_text().splitlines() == [HEADER, *LINES]
+
+
+@pytest.mark.parametrize("line", ['{"key": "/videos/a.mp4"}', '{"key": 1, "identity": null, "record": {}}', "[]"])
+def test_a_line_that_is_no_entry_is_damage(path, line):
+    path.parent.mkdir()
+    path.write_text(f"{HEADER}\n{line}\n")
+    with pytest.raises(JournalError, match="damaged at byte"):
+        Journal(path, MADE_BY)
+
+
+def test_a_journal_is_beside_its_output(tmp_path):
+    assert journal_path(tmp_path / "labels.csv") == tmp_path / "labels.csv.journal"

@@ -128,7 +128,7 @@ def live_url(videos, request):
     server.server_close()
 
 
-def test_a_local_stream_is_labelled_as_it_comes(tiny_checkpoint, live_url, capsys):
+def test_a_local_stream_is_labeled_as_it_comes(tiny_checkpoint, live_url, capsys):
     assert main(["watch", live_url, "--model", str(tiny_checkpoint), "--window", "0.4", "--top-k", "1"]) == 0
     *windows, end = map(json.loads, capsys.readouterr().out.splitlines())
     assert windows and all(window["source"] == live_url and len(window["labels"]) == 1 for window in windows)
@@ -136,7 +136,7 @@ def test_a_local_stream_is_labelled_as_it_comes(tiny_checkpoint, live_url, capsy
     assert end == {"source": live_url, "error": None, "schema_version": 1}
 
 
-def test_a_stream_shorter_than_a_window_is_labelled_by_what_it_has(labeler, videos):
+def test_a_stream_shorter_than_a_window_is_labeled_by_what_it_has(labeler, videos):
     window, end = watch(labeler, videos[:1], window_seconds=10.0, top_k=5)
     assert end == EndOfStream(videos[0], None)
     assert (window.start_seconds, window.end_seconds) == (0.0, 0.0)  # a frame each 2.5 s, of 2 s

@@ -191,7 +191,7 @@ def test_a_timeline_needs_windows_and_num_clips_stands_once(labeler):
         VideoLabeler(labeler.model, labeler.processor, num_clips=2, views=Views())
 
 
-PEAK_OF_LABELLING = """
+PEAK_OF_LABELING = """
 import resource, sys
 from fal_hf import VideoLabeler, Views
 labeler = VideoLabeler.from_pretrained(sys.argv[1], views=Views(windows=True, window_seconds=5.0))
@@ -207,7 +207,7 @@ def test_memory_does_not_grow_with_the_length_of_a_video(tiny_checkpoint, tmp_pa
     long = repeat_video(short, tmp_path / "three_hours.mp4", repetitions=180)
     peaks = {}
     for path, seconds in ((short, 60), (long, 3 * 3600)):
-        command = [sys.executable, "-c", PEAK_OF_LABELLING, str(tiny_checkpoint), str(path)]
+        command = [sys.executable, "-c", PEAK_OF_LABELING, str(tiny_checkpoint), str(path)]
         process = subprocess.run(command, capture_output=True, text=True, check=False)
         assert process.returncode == 0, process.stderr
         duration, windows, peaks[seconds] = (float(number) for number in process.stdout.split())

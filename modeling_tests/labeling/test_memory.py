@@ -2,7 +2,6 @@
 
 import multiprocessing
 import platform
-from resource import RUSAGE_SELF, getrusage
 
 import numpy as np
 import pytest
@@ -10,13 +9,15 @@ import pytest
 from fal_hf.bulk.decoding import decoding_context
 from fal_hf.labeling.memory import keep_freed_memory
 
+resource = pytest.importorskip("resource", reason="needs POSIX")
+
 
 def count_new_pages() -> int:
     """Pages that the system hands out for arrays of 24 MiB, when as many have been freed just before."""
     for _ in range(2):
-        before = getrusage(RUSAGE_SELF).ru_minflt
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         arrays = [np.ones(3 * 2**20) for _ in range(8)]
-        new_pages = getrusage(RUSAGE_SELF).ru_minflt - before
+        new_pages = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
         del arrays
     return new_pages
 

@@ -108,6 +108,7 @@ def label_to_file(
         OSError: the output cannot be written, or another run is writing it.
         ImportError: a package for the engine or for the format is missing.
     """
+    label_videos = _engine_of(engine)
     check_output(output, num_videos=len(videos))
     processes = processes or Processes.launched()
     made_by = describe_run(labeler, top_k=top_k)
@@ -119,7 +120,7 @@ def label_to_file(
         left = [video for video in own if video not in journal or (retry_failed and journal.has_failed(video))]
         if num_workers is None and engine == "local":
             num_workers = choose_num_workers(len(left), num_processes=processes.count)
-        records = _run_engine(engine, labeler, left, top_k=top_k, num_workers=num_workers, limits=limits)
+        records = label_videos(labeler, left, top_k=top_k, num_workers=num_workers, limits=limits)
         progress = _note_records(journal, own, left, records, on_progress or _ignore)
         wait_for_all()
         if processes.index > 0:
@@ -147,10 +148,10 @@ def label_in_order(
         labeler, videos, top_k, engine, limits, on_progress: As for [`label_to_file`].
         num_workers: Processes that decode; 0: this one, without limits, with Ray one a CPU.
     """
-    on_progress = on_progress or _ignore
+    label_videos, on_progress = _engine_of(engine), on_progress or _ignore
     progress, done, waiting = Progress(num_videos=len(videos)), {}, deque(videos)
     on_progress(progress)
-    for video, record in _run_engine(engine, labeler, videos, top_k=top_k, num_workers=num_workers, limits=limits):
+    for video, record in label_videos(labeler, videos, top_k=top_k, num_workers=num_workers, limits=limits):
         done[video.key] = record
         progress = progress.after(record)
         on_progress(progress)
@@ -163,12 +164,10 @@ def choose_num_workers(num_videos: int, *, num_processes: int = 1) -> int:
     return min(max(1, available_cores() // num_processes), num_videos)
 
 
-def _run_engine(
-    engine: Engine, labeler: VideoLabeler, videos: Sequence[VideoInput], **options
-) -> Iterator[tuple[VideoInput, Record]]:
-    if engine not in ENGINES:
-        raise ValueError(f"engine: expected {' or '.join(ENGINES)}, got {engine}")
-    return ENGINES[engine](labeler, videos, **options)
+def _engine_of(name: Engine) -> Callable[..., Iterator[tuple[VideoInput, Record]]]:
+    if name not in ENGINES:
+        raise ValueError(f"engine: expected {' or '.join(ENGINES)}, got {name}")
+    return ENGINES[name]
 
 
 def _note_records(
