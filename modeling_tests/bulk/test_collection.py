@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from media_files import write_collection
+from media_files import moving_frames, write_collection, write_video
 
-from fal_hf import VideoLabeler
+from fal_hf import VideoLabeler, Views
 from fal_hf.bulk.collection import label_collection
 from fal_hf.bulk.inputs import find_videos
 
