@@ -18,7 +18,7 @@ from fal_hf import FALConfig, FALVideoProcessor
 from fal_hf.hub.model_card import Evaluation, build_model_card, count_parameters_and_gflop, write_model_card
 from fal_hf.hub.publish import add_code
 from fal_hf.labeling.labeler import DEFAULT_CHECKPOINT
-from fal_hf.model.configuration_fal import ATTENTION_TYPES
+from fal_hf.model.attention_schemes import ATTENTION_TYPES
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "camera_motion"
 sys.path.insert(0, str(EXAMPLES))

@@ -1,5 +1,5 @@
 """
-What a foreign checkpoint is: recognised by the names of its tensors, brought to FAL's, with sizes from the tensors.
+What a foreign checkpoint is: recognized by the names of its tensors, brought to FAL's, with sizes from the tensors.
 
 All layouts are brought to the names of transformers' TimeSformer first, which `TIMESFORMER_MAPPING` brings to FAL's.
 Every tensor is used or listed as left out; what a configuration says beside the tensors must agree with them.
@@ -33,10 +33,14 @@ from transformers.image_utils import (
 )
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, VIDEO_PROCESSOR_NAME
 
+from ..model.attention_schemes import ATTENTION_SCHEMES, MAIN_STEP
 from ..model.configuration_fal import FALConfig
 from ..model.image_processing_pil_fal import PixelDefaults
-from ..model.modeling_fal import TIMESFORMER_MAPPING, FALModel, FALVideoClassifierForVideoClassification
-from .checkpoint_files import ConversionError, find_checkpoint, find_weights, read_json, read_weights
+from ..model.modeling_fal import FALModel, FALVideoClassifierForVideoClassification
+from ..model.timesformer_names import TIMESFORMER_MAPPING
+from .checkpoint_files import find_checkpoint, find_weights, read_json, read_weights
+from .errors import ConversionError
+from .options import ConversionOptions, Preprocessing
 
 Tensors = dict[str, torch.Tensor]
 
@@ -109,7 +113,7 @@ TIMESFORMER_CLASSES = (TimesformerForVideoClassification, TimesformerModel)
 LAYOUTS = (
     Layout(
         "FAL",
-        r"(^|\.)layers\.0\.steps\.main\.",
+        rf"(^|\.)layers\.0\.steps\.{MAIN_STEP}\.",
         FAL_RENAMINGS,
         ("fal",),
         (FALVideoClassifierForVideoClassification, FALModel),
@@ -167,7 +171,7 @@ LEFT_OUT = {
 HEADS_BY_WIDTH = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}
 
 # Preprocessing by family, for a source that does not come with its own.
-PREPROCESSING: dict[str, dict[str, Any]] = {
+PREPROCESSING: dict[Preprocessing, dict[str, Any]] = {
     "timesformer": {
         "image_mean": list(PixelDefaults.image_mean),
         "image_std": list(PixelDefaults.image_std),
@@ -234,6 +238,7 @@ class Source:
 
     Args:
         path: Its file or folder.
+        name: What people know it by: a Hub id, or the last part of a path. `hub_id` is None for the latter.
         layout: How its tensors were named.
         config: The FAL configuration of what it computes; an image model is a space-only one.
         tensors: FAL's name to tensor; the kernel of the patches is flat.
@@ -244,6 +249,8 @@ class Source:
     """
 
     path: Path
+    name: str
+    hub_id: str | None
     layout: Layout
     config: FALConfig
     tensors: Tensors
@@ -256,51 +263,56 @@ class Source:
     @property
     def is_image_model(self) -> bool:
         """Whether frames do not see one another."""
-        return self.config.attention_type == "space_only"
+        return ATTENTION_SCHEMES[self.config.attention_type].frames_apart
 
     @property
     def has_head(self) -> bool:
         return any(name.startswith("classifier.") for name in self.tensors)
 
 
-def read_source(
-    source: str | PathLike,
-    *,
-    revision: str | None = None,
-    num_attention_heads: int | None = None,
-    preprocessing: str | None = None,
-) -> Source:
+def read_source(source: str | PathLike, options: ConversionOptions | None = None) -> Source:
     """
-    Reads a checkpoint and recognises it by its contents.
+    Reads a checkpoint and recognizes it by its contents.
 
     Args:
         source: A file, a folder or a Hub id.
-        revision: Branch, tag or commit of a Hub id.
-        num_attention_heads: For a source without a configuration, where the width does not tell.
-        preprocessing: A name of `PREPROCESSING`, instead of what the source says or its family's.
+        options: Those that say what the source leaves open: `revision`, `num_attention_heads`, `preprocessing`.
 
     Raises:
         ConversionError: for a file that is damaged or hostile, a layout that is none of `LAYOUTS`, what FAL cannot
             represent, and sizes that contradict one another.
     """
-    path = find_checkpoint(source, revision=revision)
+    options = options or ConversionOptions()
+    path = find_checkpoint(source, revision=options.revision)
     weights = find_weights(path)
     raw, others = read_weights(weights)
-    layout = recognise(weights, raw)
+    layout = recognize(weights, raw)
     folder = path if path.is_dir() else path.parent
     declared, where = read_declared(folder / CONFIG_NAME, layout, others)
     kept, left_out = leave_out(raw)
     canonical = fuse_qkv(rename(weights, kept, layout.renamings), where=weights)
     tensors = rename(weights, canonical, TIMESFORMER_MAPPING)
-    config = find_config(weights, tensors, declared, where=where, num_attention_heads=num_attention_heads)
+    config = find_config(weights, tensors, declared, where=where, num_attention_heads=options.num_attention_heads)
     tensors[PATCH_KERNEL] = tensors[PATCH_KERNEL].flatten(1)
     _require_all(weights, tensors, config)
-    stored, origin = find_preprocessing(folder, layout, others, tensors, preprocessing)
-    native = raw if layout.is_own else canonical
-    return Source(path, layout, config, tensors, native, left_out, declared, stored, origin)
+    preprocessing, origin = find_preprocessing(folder, layout, others, tensors, options.preprocessing)
+    is_local = Path(source).exists()
+    return Source(
+        path=path,
+        name=Path(source).name if is_local else str(source),
+        hub_id=None if is_local else str(source),
+        layout=layout,
+        config=config,
+        tensors=tensors,
+        native=raw if layout.is_own else canonical,
+        left_out=left_out,
+        declared=declared,
+        preprocessing=preprocessing,
+        preprocessing_origin=origin,
+    )
 
 
-def recognise(path: Path, tensors: Tensors) -> Layout:
+def recognize(path: Path, tensors: Tensors) -> Layout:
     """The layout of tensors, by their names; what FAL cannot represent is refused by its name."""
     for pattern, what in REFUSED.items():
         found = next((name for name in tensors if re.search(pattern, name)), None)
@@ -451,7 +463,7 @@ def measure(path: Path, tensors: Tensors, declared: dict[str, Any]) -> dict[str,
         "hidden_size": _shape(path, tensors, "fal.embeddings.cls_token", 3)[-1],
         "num_hidden_layers": _count_layers(path, tensors),
         "intermediate_size": _shape(path, tensors, "fal.layers.0.mlp.fc1.weight", 2)[0],
-        "qkv_bias": "fal.layers.0.steps.main.attention.qkv.bias" in tensors,
+        "qkv_bias": f"fal.layers.0.steps.{MAIN_STEP}.attention.qkv.bias" in tensors,
         "attention_type": _find_scheme(path, steps, TIME_TABLE in tensors, declared),
     }
     patches = _measure_patches(path, tensors, declared)
@@ -509,16 +521,14 @@ def _count_layers(path: Path, tensors: Tensors) -> int:
     return len(numbers)
 
 
-# The steps beyond the main one that tell a scheme.
+# The steps beyond the main one, where they tell a scheme.
 SCHEMES_BY_STEPS = {
-    frozenset({"temporal"}): "divided_space_time",
-    frozenset({"local"}): "sparse_local_global",
-    frozenset({"temporal", "row"}): "axial",
+    frozenset(scheme.extra_steps): name for name, scheme in ATTENTION_SCHEMES.items() if scheme.extra_steps
 }
 
 
 def _find_scheme(path: Path, steps: set[str], has_times: bool, declared: dict[str, Any]) -> str:
-    extra = frozenset(steps - {"main"})
+    extra = frozenset(steps - {MAIN_STEP})
     if extra:
         if extra not in SCHEMES_BY_STEPS:
             raise ConversionError(f"{path}: expected the attention steps of a FAL scheme, got {', '.join(steps)}")
@@ -655,7 +665,7 @@ def _mean_and_std(mean: Any, std: Any, resample: PILImageResampling) -> dict[str
 
 
 def _guess_family(layout: Layout, others: dict[str, Any], tensors: Tensors) -> str:
-    """DeiT stores its weights under "model", DINO has no head; both normalise as ImageNet's mean says."""
+    """DeiT stores its weights under "model", DINO has no head; both normalize as ImageNet's mean says."""
     if "TimeSformer" in layout.name or layout.name == "FAL":
         return "timesformer"
     if layout.name == "timm ViT" and (

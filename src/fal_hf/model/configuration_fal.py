@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: MIT
+
 """FALConfig: every size and every choice of a FAL model; bad values are rejected at construction."""
 
 from typing import Any
@@ -5,7 +7,8 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
-ATTENTION_TYPES = ("divided_space_time", "space_only", "joint_space_time", "sparse_local_global", "axial")
+from .attention_schemes import ATTENTION_TYPES
+
 ATTENTION_ORDERS = ("time_space", "space_time", "parallel")
 POSITION_EMBEDDING_TYPES = ("space_time", "space_only", "none")
 
@@ -42,13 +45,13 @@ class FALConfig(PreTrainedConfig):
         drop_path_rate (`float`, defaults to 0.0):
             Stochastic depth: probability of leaving out the last block's residuals for a sample; it grows linearly
             from 0 at the first block.
-        initializer_range (`float`, defaults to 0.02): Standard deviation of the truncated normal initialisation.
+        initializer_range (`float`, defaults to 0.02): Standard deviation of the truncated normal initialization.
         layer_norm_eps (`float`, defaults to 1e-6): Epsilon of the layer norms.
         qkv_bias (`bool`, defaults to `True`): Whether the query, key and value projections have a bias.
         image_size (`int` or `[height, width]`, defaults to 224):
             Frame size in pixels that the position table is made for. Other sizes interpolate the table.
         patch_size (`int`, defaults to 16): Side P of a patch in pixels.
-        num_channels (`int`, defaults to 3): Colour channels of a frame.
+        num_channels (`int`, defaults to 3): Color channels of a frame.
         num_frames (`int`, defaults to 8):
             Frames of a clip that the time table is made for. Other counts interpolate the table.
         attention_type (`str`, defaults to `"divided_space_time"`):
@@ -189,4 +192,4 @@ class FALConfig(PreTrainedConfig):
             )
 
 
-__all__ = ["ATTENTION_TYPES", "PRESETS", "FALConfig"]
+__all__ = ["PRESETS", "FALConfig"]
