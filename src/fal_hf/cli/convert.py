@@ -1,17 +1,4 @@
-"""
-`fal convert`: convert a checkpoint to a FAL folder.
-
-Converts a TimeSformer or image-ViT checkpoint to a FAL folder, and pushes it to the Hub.
-
-    {prog} TimeSformer_divST_8x32_224_K400.pyth --output fal-k400 --labels kinetics400.csv
-    {prog} google/vit-base-patch16-224 --output fal-vit --num-frames 8 --new-head --labels my.txt
-    {prog} SVECTOR-CORPORATION/FAL --output fal --push-to-hub me/fal --with-code
-
-The source is recognized by its contents: the TimeSformer reference's .pyth files, TimeSformer and ViT folders or Hub
-ids of transformers, state dicts of timm, DeiT (without distillation) and DINO, FAL folders; safetensors or pickles,
-which are never allowed to run code. What FAL cannot represent exactly is refused by name. The written folder is loaded
-again and compared with the source's model; where they differ, nothing is written.
-"""
+"""`fal convert`: checkpoints of other layouts to FAL folders."""
 
 import argparse
 import sys
@@ -24,6 +11,19 @@ from ..model.attention_schemes import ATTENTION_TYPES
 if TYPE_CHECKING:
     from ..conversion import Conversion
 
+DESCRIPTION = """\
+Converts a TimeSformer or image-ViT checkpoint to a FAL folder, and pushes it to the Hub.
+
+    {prog} TimeSformer_divST_8x32_224_K400.pyth --output fal-k400 --labels kinetics400.csv
+    {prog} google/vit-base-patch16-224 --output fal-vit --num-frames 8 --new-head --labels my.txt
+    {prog} SVECTOR-CORPORATION/FAL --output fal --push-to-hub me/fal --with-code
+
+The source is recognized by its contents: the TimeSformer reference's .pyth files, TimeSformer and ViT folders or Hub
+ids of transformers, state dicts of timm, DeiT (without distillation) and DINO, FAL folders; safetensors or pickles,
+which are never allowed to run code. What FAL cannot represent exactly is refused by name. The written folder is loaded
+again and compared with the source's model; where they differ, nothing is written.
+"""
+EPILOG = "Exit status: 0, 1 if the checkpoint was not converted or not pushed, 2 for wrong usage."
 DEFAULTS = {field.name: field.default for field in fields(ConversionOptions)}
 
 
@@ -34,9 +34,8 @@ def add_command(commands: argparse._SubParsersAction) -> None:
 
 def configure(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Gives a parser the command's arguments, and `run`, a function of the parsed ones that returns the status."""
-    _, description = __doc__.split("\n\n", maxsplit=1)
-    parser.description = description.strip().replace("{prog}", parser.prog)
-    parser.epilog = "Exit status: 0, 1 if the checkpoint was not converted or not pushed, 2 for wrong usage."
+    parser.description = DESCRIPTION.replace("{prog}", parser.prog)
+    parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("source", metavar="SOURCE", help="file, folder or Hub id of the checkpoint")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to write; must not exist or be empty")

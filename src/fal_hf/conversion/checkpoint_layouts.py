@@ -24,14 +24,14 @@ from transformers import (
 )
 from transformers.activations import ACT2FN
 from transformers.core_model_loading import WeightRenaming, apply_renamings
-from transformers.image_utils import (
+from transformers.image_utils import PILImageResampling
+from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, VIDEO_PROCESSOR_NAME
+from transformers.utils.constants import (
     IMAGENET_DEFAULT_MEAN,
     IMAGENET_DEFAULT_STD,
     IMAGENET_STANDARD_MEAN,
     IMAGENET_STANDARD_STD,
-    PILImageResampling,
 )
-from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, VIDEO_PROCESSOR_NAME
 
 from ..model.attention_schemes import ATTENTION_SCHEMES, MAIN_STEP
 from ..model.configuration_fal import FALConfig
@@ -347,8 +347,9 @@ def fuse_qkv(tensors: Tensors, *, where: Path) -> Tensors:
     """Query, key and value of each attention as the one tensor that FAL and TimeSformer have."""
     fused = {name: tensor for name, tensor in tensors.items() if not QKV.search(name)}
     for name in dict.fromkeys(QKV.sub(r".{}.\2", name) for name in tensors if QKV.search(name)):
-        parts = [tensors.get(name.format(part)) for part in ("query", "key", "value")]
-        if any(part is None or part.ndim == 0 or part.shape[1:] != parts[0].shape[1:] for part in parts):
+        found = (tensors.get(name.format(part)) for part in ("query", "key", "value"))
+        parts = [part for part in found if part is not None and part.ndim > 0]
+        if len(parts) < 3 or len({part.shape[1:] for part in parts}) > 1:
             raise ConversionError(f"{where}: {name.format('*')}: expected query, key and value of one width")
         fused[name.format("qkv")] = torch.cat(parts)
     return fused
@@ -546,13 +547,9 @@ def _measure_patches(path: Path, tensors: Tensors, declared: dict[str, Any]) -> 
     shape = () if kernel is None else tuple(kernel.shape)
     if len(shape) == 4 and shape[2] == shape[3]:
         return {"patch_size": shape[2], "num_channels": shape[1]}
-    stated = {name: declared.get(name) for name in ("patch_size", "num_channels")}
-    if (
-        len(shape) == 2
-        and None not in stated.values()
-        and shape[1] == stated["num_channels"] * stated["patch_size"] ** 2
-    ):
-        return stated
+    patch_size, num_channels = (declared.get(name) or 0 for name in ("patch_size", "num_channels"))
+    if len(shape) == 2 and shape[1] == num_channels * patch_size**2:
+        return {"patch_size": patch_size, "num_channels": num_channels}
     raise ConversionError(
         f"{path}: {PATCH_KERNEL}: expected the kernel of square patches, (width, channels, P, P), got {shape}; "
         "patches of several frames and patches that are not square cannot be represented"
@@ -626,7 +623,7 @@ def _require_all(path: Path, tensors: Tensors, config: FALConfig) -> None:
 
 
 def find_preprocessing(
-    folder: Path, layout: Layout, others: dict[str, Any], tensors: Tensors, choice: str | None
+    folder: Path, layout: Layout, others: dict[str, Any], tensors: Tensors, choice: Preprocessing | None
 ) -> tuple[dict[str, Any], str]:
     """Settings of the source's processor and who says so: the option, its files, or the family's custom."""
     stored, origin = _stored_preprocessing(folder, layout, others)
@@ -664,7 +661,7 @@ def _mean_and_std(mean: Any, std: Any, resample: PILImageResampling) -> dict[str
     return {"image_mean": list(mean), "image_std": list(std), "resample": resample} if known else {}
 
 
-def _guess_family(layout: Layout, others: dict[str, Any], tensors: Tensors) -> str:
+def _guess_family(layout: Layout, others: dict[str, Any], tensors: Tensors) -> Preprocessing:
     """DeiT stores its weights under "model", DINO has no head; both normalize as ImageNet's mean says."""
     if "TimeSformer" in layout.name or layout.name == "FAL":
         return "timesformer"

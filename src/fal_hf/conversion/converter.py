@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -51,6 +51,8 @@ from .checkpoint_layouts import (
 )
 from .errors import ConversionError
 from .options import ConversionOptions
+
+Model = TypeVar("Model", bound=PreTrainedModel)
 
 # What `convert` does one after another.
 STAGES = ("reading", "converting", "writing", "comparing with the source")
@@ -127,7 +129,7 @@ class Conversion:
                 f"{self.config.num_attention_heads} heads"
             ),
             "parameters": f"{self.num_parameters:,} in {str(self.dtype).removeprefix('torch.')}",
-            "labels": f"{self.config.num_labels}: {_shorten(list(self.config.id2label.values()))}",
+            "labels": f"{self.config.num_labels}: {_shorten(list((self.config.id2label or {}).values()))}",
             "tensors": (
                 f"{len(self.used)} of the source, {len(self.copied)} of extra steps, {len(self.new)} new, "
                 f"{len(self.left_out)} left out"
@@ -355,9 +357,7 @@ def build_model(
     dtype = getattr(torch, options.dtype_name) if options.dtype_name else _kept_dtype(source.tensors)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model, info = FALVideoClassifierForVideoClassification.from_pretrained(
-            None, config=config, state_dict=dict(adapted.tensors), dtype=dtype, output_loading_info=True
-        )
+        model, info = _load(FALVideoClassifierForVideoClassification, config, dict(adapted.tensors), dtype)
     if info["missing_keys"] != adapted.new.keys() - adapted.tensors.keys() or info["unexpected_keys"]:
         raise ConversionError(f"{source.path}: expected every tensor to be loaded, got {info}")
     for name, tensor in model.state_dict().items():
@@ -366,6 +366,15 @@ def build_model(
                 f"{source.path}: {name}: has numbers beyond the range of {dtype}; choose another --dtype"
             )
     return model.eval()
+
+
+def _load(
+    model_class: type[Model], config: PreTrainedConfig, state: Tensors, dtype: torch.dtype, **options: Any
+) -> tuple[Model, dict[str, Any]]:
+    """A model of tensors, and which of them were missing or left over."""
+    return model_class.from_pretrained(  # pyright: ignore[reportReturnType]  # the hint leaves out the second part
+        None, config=config, state_dict=state, dtype=dtype, output_loading_info=True, **options
+    )
 
 
 def _kept_dtype(tensors: Tensors) -> torch.dtype:
@@ -427,8 +436,8 @@ def compare(folder: Path, source: Source, *, dtype: torch.dtype, keeps_head: boo
     """
     model_class = FALVideoClassifierForVideoClassification if keeps_head else FALModel
     model = model_class.from_pretrained(folder, dtype=torch.float32).eval()
-    config, embeddings = model.config, (model.fal if keeps_head else model).embeddings
-    grid = config.grid_size
+    embeddings = (model.fal if isinstance(model, FALVideoClassifierForVideoClassification) else model).embeddings
+    config, grid = model.config, model.config.grid_size
     if source.is_image_model:
         grid = ATTENTION_SCHEMES[config.attention_type].image_grid(grid)
         if embeddings.time_embeddings is not None:
@@ -471,12 +480,11 @@ def load_original(
     for table, value in tables.items():
         state |= {name: value for name in state if name.endswith(f"embeddings.{table}")}
     model_class = source.layout.classes[0 if keeps_head else 1]
-    config = _original_config(source, model_class.config_class, grid=(frames, rows, columns))
+    config_class: type[PreTrainedConfig] = model_class.config_class  # pyright: ignore[reportAssignmentType]  # never None
+    config = _original_config(source, config_class, grid=(frames, rows, columns))
     state = {name: tensor for name, tensor in state.items() if name not in source.left_out}
     options = {"add_pooling_layer": False} if model_class is ViTModel else {}
-    model, info = model_class.from_pretrained(
-        None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True, **options
-    )
+    model, info = _load(model_class, config, state, torch.float32, **options)
     if info["missing_keys"]:
         raise ConversionError(
             f"{source.path}: {model_class.__name__} misses {', '.join(sorted(info['missing_keys']))}"
@@ -489,12 +497,13 @@ def load_original(
 def _original_config(source: Source, config_class: type[PreTrainedConfig], *, grid) -> PreTrainedConfig:
     """The source's configuration in its own class, for clips of a grid of patches."""
     frames, rows, columns = grid
-    settings = source.config.to_dict() | source.declared
+    settings: dict[str, Any] = source.config.to_dict() | source.declared
     size = {"num_frames": frames, "image_size": [side * settings["patch_size"] for side in (rows, columns)]}
     # typed as a whole number in one of the classes, and of no effect on results
     names = config_class.__annotations__.keys() - {"drop_path_rate"}
     settings = {name: value for name, value in (settings | size).items() if name in names}
-    return config_class(**settings, num_labels=source.config.num_labels)
+    settings["num_labels"] = source.config.num_labels
+    return config_class(**settings)
 
 
 def _require_parity(path: Path, comparison: Comparison, tolerance: float) -> None:

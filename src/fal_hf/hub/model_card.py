@@ -101,7 +101,8 @@ def build_model_card(
     _require_metadata(license, license_name, [*datasets, *([base_model] if base_model is not None else [])])
     if not (folder / CONFIG_NAME).is_file():
         raise ValueError(f"{folder}: expected a folder with a FAL model, got one without {CONFIG_NAME}")
-    config, processor = FALConfig.from_pretrained(folder), FALVideoProcessor.from_pretrained(folder)
+    config = FALConfig.from_pretrained(folder)
+    processor: FALVideoProcessor = FALVideoProcessor.from_pretrained(folder)  # pyright: ignore[reportAssignmentType]  # a pair only where asked for
     repo_id = repo_id or folder.resolve().name
     name = name or repo_id.split("/")[-1]
     metadata = ModelCardData(
@@ -149,10 +150,11 @@ def _require_metadata(license: str, license_name: str | None, ids: Sequence[str]
 
 def describe_labels(config: FALConfig) -> str:
     """The labels in the order of the logits, folded away where they are many."""
-    names = ", ".join(_as_code(config.id2label[index]) for index in sorted(config.id2label))
-    if config.num_labels <= MAX_LABELS_IN_SIGHT:
-        return names
-    return f"<details>\n<summary>{config.num_labels} labels</summary>\n\n{names}\n\n</details>"
+    names = [_as_code(name) for _, name in sorted((config.id2label or {}).items())]
+    text = ", ".join(names)
+    if len(names) <= MAX_LABELS_IN_SIGHT:
+        return text
+    return f"<details>\n<summary>{len(names)} labels</summary>\n\n{text}\n\n</details>"
 
 
 def _as_code(text: str) -> str:

@@ -23,12 +23,15 @@ from torchvision.ops import StochasticDepth
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import ModelOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
-from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs
+from transformers.processing_utils import Unpack  # pyright: ignore[reportPrivateImportUsage]  # the library's way
 from transformers.utils.auto_docstring import auto_docstring
-from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.generic import (
+    ModelOutput,
+    TransformersKwargs,
+    can_return_tuple,
+    merge_with_config_defaults,
+)
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .attention_schemes import ATTENTION_SCHEMES, MAIN_STEP, STEP_ATTENTIONS, Grid
@@ -402,17 +405,15 @@ class FALAttention(nn.Module):
         hidden_states: torch.Tensor,
         grid: Grid,
         cls_only: bool = False,
-        last_linear: nn.Linear | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
         `(B, C + T·H·W, D)` tokens to the same shape, and the weights `(B, groups, heads, queries, keys)`, None where
         the attention implementation keeps them to itself. With `cls_only` the CLS tokens are the only queries and
-        `(B, C, D)` comes back. A neighborhood in which CLS is no query returns the patches, `(B, T·H·W, D)`. A
-        `last_linear` is applied to the result.
+        `(B, C, D)` comes back. A neighborhood in which CLS is no query returns the patches, `(B, T·H·W, D)`. The
+        heads' results stand side by side: the step puts them through `o_proj`.
         """
-        num_patches = grid[0] * grid[1] * grid[2]
-        neighborhood, num_cls = self.neighborhood, hidden_states.shape[1] - num_patches
+        neighborhood, num_cls = self.neighborhood, hidden_states.shape[1] - grid[0] * grid[1] * grid[2]
         first_query = 1 if neighborhood.keys_cls and not neighborhood.queries_cls else 0
         if first_query:  # CLS is a key of every place in the frame: project it once, then copy
             groups = neighborhood.group(self.qkv(hidden_states), num_cls, grid)
@@ -427,8 +428,7 @@ class FALAttention(nn.Module):
             outputs.append(output)
             weights.append(weight)
         attended = average_cls(outputs, num_cls) if cls_only else neighborhood.ungroup(outputs, num_cls, grid)
-        output = apply_linears(attended, self.o_proj, last_linear, num_patches=num_patches)
-        return output, join_weights(weights)
+        return attended, join_weights(weights)
 
     def attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
@@ -506,8 +506,9 @@ class FALAttentionStep(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor, grid: Grid, cls_only: bool = False, **kwargs) -> torch.Tensor:
         """The residual of the tokens that the step updates: all, the patches, or with `cls_only` the CLS tokens."""
-        output, _ = self.attention(self.layernorm(hidden_states), grid, cls_only, last_linear=self.dense, **kwargs)
-        return self.dropout(output)
+        attended, _ = self.attention(self.layernorm(hidden_states), grid, cls_only, **kwargs)
+        num_patches = grid[0] * grid[1] * grid[2]
+        return self.dropout(apply_linears(attended, self.attention.o_proj, self.dense, num_patches))
 
 
 class FALMLP(nn.Module):
@@ -697,7 +698,7 @@ class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
 
     def __init__(self, config: FALConfig):
         super().__init__(config)
-        self.num_labels = len(config.id2label)
+        self.num_labels: int = config.num_labels  # pyright: ignore[reportAttributeAccessIssue]  # never None here
         self.fal = FALModel(config)
         # CODEPATH: published checkpoints have a linear head; the paper's is an MLP of one hidden layer (section 3.5)
         if config.classifier_hidden_size is None:

@@ -7,7 +7,6 @@ The names of transformers' TimeSformer, which the published checkpoints have, an
 
 from typing import Any
 
-import torch
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.core_model_loading import ConversionOps, WeightConverter, WeightRenaming
 
@@ -19,7 +18,7 @@ class FlattenKernel(ConversionOps):
 
     def convert(
         self, input_dict: dict[str, Any], source_patterns: list[str], target_patterns: list[str], **kwargs
-    ) -> dict[str, torch.Tensor]:
+    ) -> dict[str, Any]:
         """The kernel, or the list of one kernel, under any name, to its weight under the first target's."""
         (tensors,) = input_dict.values()
         kernel = tensors[0] if isinstance(tensors, list) else tensors
