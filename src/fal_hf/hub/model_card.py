@@ -136,11 +136,11 @@ def _require_metadata(license: str, license_name: str | None, ids: Sequence[str]
     """What the Hub would refuse is refused here, before anything is uploaded."""
     if license not in LICENSES:
         raise ValueError(
-            f"expected a licence identifier of the Hub (mit, apache-2.0, cc-by-nc-4.0, ...; all are in "
-            f"fal_hf.hub.model_card.LICENSES), got {license!r}; for another licence pass 'other' and license_name"
+            f"expected a license identifier of the Hub (mit, apache-2.0, cc-by-nc-4.0, ...; all are in "
+            f"fal_hf.hub.model_card.LICENSES), got {license!r}; for another license pass 'other' and license_name"
         )
     if license == "other" and license_name is None:
-        raise ValueError("expected a license_name with the licence 'other', got none")
+        raise ValueError("expected a license_name with the license 'other', got none")
     for repo_id in ids:
         validate_repo_id(repo_id)
 
@@ -237,12 +237,12 @@ def describe_preprocessing(processor: FALVideoProcessor) -> str:
     if processor.do_resize:
         rows["resize"] = f"{_describe_size(processor.size)}, {PILImageResampling(processor.resample).name.lower()}"
     if processor.do_center_crop:
-        rows["centre crop"] = _describe_size(processor.crop_size)
+        rows["center crop"] = _describe_size(processor.crop_size)
     if processor.do_rescale:
         rows["values"] = f"divided by {1 / processor.rescale_factor:g}"
     if processor.do_normalize:
         mean, std = (", ".join(f"{value:g}" for value in values) for values in _mean_and_std(processor))
-        rows["normalisation"] = f"mean {mean}; standard deviation {std}"
+        rows["normalization"] = f"mean {mean}; standard deviation {std}"
     rows["channels"] = "blue, green, red" if processor.do_flip_channel_order else "red, green, blue"
     return _as_table(rows)
 

@@ -45,27 +45,27 @@ Cell = tuple[slice, slice, slice]  # of time, rows and columns
 MAX_CUDA_ATTENTION_ROWS = 65_535
 
 
+@auto_docstring(custom_intro="What [`FALModel`] returns.")
 @dataclass
 class FALModelOutput(ModelOutput):
-    """
-    What [`FALModel`] returns.
-
-    Args:
-        last_hidden_state (`torch.FloatTensor` of shape `(B, 1 + T·H·W, D)`):
-            All tokens after the last layer norm, CLS first, then the patches in the order of time, row, column.
-        pooler_output (`torch.FloatTensor` of shape `(B, D)`):
-            The clip's embedding y, the CLS token after the last layer norm (paper, equation 10).
-        hidden_states (`tuple` of `torch.FloatTensor` of shape `(B, C + T·H·W, D)`):
-            The tokens before the first block and after each one, when `output_hidden_states` asks for them.
-        attentions (`tuple`, one of shape `(B, groups, heads, queries, keys)` a block):
-            Weights of each block's main step, when `output_attentions=True`: over the frame (groups are the frames)
-            for divided and space-only attention, over the clip for joint, over a column for axial, over the strided
-            tokens for sparse local-global. The CLS token is the first query and the first key.
-        temporal_attentions (`tuple`, one of shape `(B, H·W, heads, T, keys)` a block):
-            Weights of the temporal step of divided and axial attention. With `cls_in_temporal_attention` the first
-            key is the CLS token.
-        local_attentions, row_attentions (`tuple`):
-            Weights of the local step of sparse local-global and of the row step of axial attention.
+    r"""
+    last_hidden_state (`torch.Tensor` of shape `(B, 1 + T·H·W, D)`):
+        All tokens after the last layer norm, CLS first, then the patches in the order of time, row, column.
+    pooler_output (`torch.Tensor` of shape `(B, D)`):
+        The clip's embedding y, the CLS token after the last layer norm (paper, equation 10).
+    hidden_states (`tuple(torch.Tensor)`, *optional*, returned with `output_hidden_states=True`):
+        The tokens before the first block and after each one, of shape `(B, C + T·H·W, D)`.
+    attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
+        Weights of each block's main step, one of shape `(B, groups, heads, queries, keys)` a block: over the frame
+        (groups are the frames) for divided and space-only attention, over the clip for joint, over a column for axial,
+        over the strided tokens for sparse local-global. The CLS token is the first query and the first key.
+    temporal_attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
+        Weights of the temporal step of divided and axial attention, one of shape `(B, H·W, heads, T, keys)` a block.
+        With `cls_in_temporal_attention` the first key is the CLS token.
+    local_attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
+        Weights of the local step of sparse local-global attention.
+    row_attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
+        Weights of the row step of axial attention.
     """
 
     last_hidden_state: torch.Tensor | None = None
@@ -77,16 +77,24 @@ class FALModelOutput(ModelOutput):
     row_attentions: tuple[torch.Tensor, ...] | None = None
 
 
+@auto_docstring(custom_intro="What [`FALVideoClassifierForVideoClassification`] returns.")
 @dataclass
 class FALVideoClassifierOutput(ModelOutput):
-    """
-    What [`FALVideoClassifierForVideoClassification`] returns.
-
-    Args:
-        loss (`torch.FloatTensor` of shape `()`): The loss, when `labels` are given.
-        logits (`torch.FloatTensor` of shape `(B, num_labels)`): The scores before softmax or sigmoid.
-        hidden_states, attentions, temporal_attentions, local_attentions, row_attentions:
-            As in [`FALModelOutput`].
+    r"""
+    loss (`torch.Tensor` of shape `()`, *optional*, returned with `labels`):
+        The loss.
+    logits (`torch.Tensor` of shape `(B, num_labels)`):
+        The scores before softmax or sigmoid.
+    hidden_states (`tuple(torch.Tensor)`, *optional*, returned with `output_hidden_states=True`):
+        As in [`FALModelOutput`], like all that follow.
+    attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
+        Weights of each block's main step.
+    temporal_attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
+        Weights of the temporal step of divided and axial attention.
+    local_attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
+        Weights of the local step of sparse local-global attention.
+    row_attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
+        Weights of the row step of axial attention.
     """
 
     loss: torch.Tensor | None = None
@@ -401,11 +409,7 @@ class FALAttention(nn.Module):
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(
-        self,
-        hidden_states: torch.Tensor,
-        grid: Grid,
-        cls_only: bool = False,
-        **kwargs: Unpack[TransformersKwargs],
+        self, hidden_states: torch.Tensor, grid: Grid, cls_only: bool = False, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
         `(B, C + T·H·W, D)` tokens to the same shape, and the weights `(B, groups, heads, queries, keys)`, None where
