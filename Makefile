@@ -22,7 +22,8 @@ test: $(VENV)/.installed-dev  ## run the tests: offline, on the CPU, in minutes
 test-all: $(VENV)/.installed-dev  ## run the slow tests as well
 	$(BIN)/python -m pytest -q -m ""
 
-conformance: $(VENV)/.installed-dev  ## run transformers' own common tests on FAL
+conformance: $(VENV)/.installed-dev  ## run transformers' own linter and common tests on FAL
+	$(BIN)/python modeling_tests/conformance/lint_model.py
 	$(BIN)/python modeling_tests/conformance/run.py
 
 lint: $(VENV)/.installed-dev  ## check style and format

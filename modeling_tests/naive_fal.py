@@ -14,8 +14,8 @@ def half(index: int, length: int) -> int:
     return int(2 * index >= length + length % 2)
 
 
-# Whether two patches (t, h, w) of a grid (T, H, W) are neighbours.
-ARE_NEIGHBOURS = {
+# Whether two patches (t, h, w) of a grid (T, H, W) are neighbors.
+ARE_NEIGHBORS = {
     "frame": lambda a, b, grid: a[0] == b[0],
     "clip": lambda a, b, grid: True,
     "time": lambda a, b, grid: a[1:] == b[1:],
@@ -34,10 +34,10 @@ SCHEMES = {
 }
 
 
-def neighbour_mask(kind: str, grid: tuple[int, int, int]) -> torch.Tensor:
+def neighbor_mask(kind: str, grid: tuple[int, int, int]) -> torch.Tensor:
     """`(T·H·W, T·H·W)` booleans: whether the row's patch sees the column's."""
     places = list(product(*(range(side) for side in grid)))
-    return torch.tensor([[ARE_NEIGHBOURS[kind](a, b, grid) for b in places] for a in places])
+    return torch.tensor([[ARE_NEIGHBORS[kind](a, b, grid) for b in places] for a in places])
 
 
 def masked_attention(query, key, value, mask, num_heads):
@@ -53,19 +53,19 @@ def masked_attention(query, key, value, mask, num_heads):
 
 def attention(module, tokens, kind: str, grid, cls_is_key: bool):
     """
-    Self-attention of `(B, 1 + T·H·W, D)` tokens. The CLS token asks once in every group of neighbours and its answers
+    Self-attention of `(B, 1 + T·H·W, D)` tokens. The CLS token asks once in every group of neighbors and its answers
     are averaged; in time it does not ask, and None stands for its answer.
     """
     query, key, value = F.linear(tokens, module.qkv.weight, module.qkv.bias).chunk(3, dim=-1)
-    neighbours = neighbour_mask(kind, grid)
-    sees_cls = torch.full((len(neighbours), 1), cls_is_key)
-    mask = torch.cat([sees_cls, neighbours], dim=1)
+    neighbors = neighbor_mask(kind, grid)
+    sees_cls = torch.full((len(neighbors), 1), cls_is_key)
+    mask = torch.cat([sees_cls, neighbors], dim=1)
     patches = masked_attention(query[:, 1:], key, value, mask, module.num_heads)
     patches = F.linear(patches, module.o_proj.weight, module.o_proj.bias)
     if kind == "time":
         return None, patches
     answers = []
-    for group in sorted({tuple(row) for row in neighbours.tolist()}):
+    for group in sorted({tuple(row) for row in neighbors.tolist()}):
         cls_mask = torch.tensor([[True, *group]])
         answers.append(masked_attention(query[:, :1], key, value, cls_mask, module.num_heads))
     cls_token = torch.stack(answers).mean(0)

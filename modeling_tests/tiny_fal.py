@@ -5,7 +5,7 @@ from copy import deepcopy
 import torch
 
 from fal_hf import FALConfig, FALVideoClassifierForVideoClassification
-from fal_hf.model.configuration_fal import ATTENTION_TYPES
+from fal_hf.model.attention_schemes import ATTENTION_TYPES
 
 DIVIDED = "divided_space_time"
 ORDERS = ("time_space", "space_time", "parallel")

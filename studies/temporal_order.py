@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from fal_hf.model.configuration_fal import ATTENTION_TYPES, POSITION_EMBEDDING_TYPES
+from fal_hf.model.attention_schemes import ATTENTION_TYPES
+from fal_hf.model.configuration_fal import POSITION_EMBEDDING_TYPES
 from fal_hf.training.metrics import wilson_interval
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -59,7 +59,7 @@ class FALModelSuite(testers.VideoModelSuite):
                     self.assertTrue(all(torch.equal(saved[name], model.state_dict()[name]) for name in saved))
 
     def test_attention_outputs(self):
-        """The maps of the main step are as long as its neighbourhoods, not as the sequence."""
+        """The maps of the main step are as long as its neighborhoods, not as the sequence."""
         tester = self.model_tester
         lengths = {
             "joint_space_time": tester.seq_length,

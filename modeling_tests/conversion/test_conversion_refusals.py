@@ -21,9 +21,8 @@ from foreign_checkpoints import (
 )
 from safetensors.torch import save_file
 
-from fal_hf.conversion.checkpoint_files import ConversionError
+from fal_hf.conversion import ConversionError, ConversionOptions, convert
 from fal_hf.conversion.checkpoint_layouts import REFUSED
-from fal_hf.conversion.converter import convert
 
 EXAMPLES_OF_REFUSED = [
     "dist_token",
@@ -53,7 +52,7 @@ EXAMPLES_OF_REFUSED = [
 def test_what_fal_cannot_represent_is_refused_by_name(tmp_path, output, name):
     save_file(image_state() | {name: torch.ones(1, 1, WIDTH)}, tmp_path / "model.safetensors")
     with pytest.raises(ConversionError, match="which FAL cannot represent") as error:
-        convert(tmp_path / "model.safetensors", output, num_attention_heads=HEADS)
+        convert(tmp_path / "model.safetensors", output, ConversionOptions(num_attention_heads=HEADS))
     assert name in str(error.value)
     assert os.listdir(tmp_path) == ["model.safetensors"]
 
@@ -92,7 +91,7 @@ def test_bad_tensors_are_refused_with_the_reason(tmp_path, output, case):
     changes, message = BAD_TENSORS[case]
     source = save_pickle(tmp_path / "weights.pth", change_image_state(**changes))
     with pytest.raises(ConversionError, match=message):
-        convert(source, output, num_attention_heads=HEADS)
+        convert(source, output, ConversionOptions(num_attention_heads=HEADS))
     assert os.listdir(tmp_path) == ["weights.pth"]
 
 
@@ -128,7 +127,7 @@ def test_the_reference_cfg_is_checked_as_well(tmp_path, output):
     checkpoint["cfg"] = checkpoint["cfg"].replace(f"NUM_FRAMES: {FRAMES}", "NUM_FRAMES: 96")
     source = save_pickle(tmp_path / "checkpoint.pyth", checkpoint)
     with pytest.raises(ConversionError, match="num_frames: the checkpoint's cfg says 96, the weights 4"):
-        convert(source, output, num_attention_heads=HEADS)
+        convert(source, output, ConversionOptions(num_attention_heads=HEADS))
 
 
 def test_heads_are_asked_for_where_nothing_tells_them(tmp_path, output):
@@ -139,7 +138,7 @@ def test_heads_are_asked_for_where_nothing_tells_them(tmp_path, output):
 
 def test_heads_that_contradict_the_configuration_are_refused(vit_folder, output):
     with pytest.raises(ConversionError, match=r"num_attention_heads: .* says 4, the option 2"):
-        convert(vit_folder, output, num_attention_heads=2)
+        convert(vit_folder, output, ConversionOptions(num_attention_heads=2))
 
 
 @pytest.mark.parametrize("model_type", ["deit", "dinov2", "vit_mae", None, 7])

@@ -15,9 +15,9 @@ from hub_stand_in import HubStandIn
 from safetensors.torch import load_file
 
 from fal_hf import FALConfig
-from fal_hf.conversion.converter import PREPROCESSING
+from fal_hf.conversion.checkpoint_layouts import PREPROCESSING
 from fal_hf.hub import publish as hub
-from fal_hf.model.configuration_fal import ATTENTION_TYPES
+from fal_hf.model.attention_schemes import ATTENTION_TYPES
 
 SCRIPT = Path(__file__).resolve().parents[2] / "convert_checkpoint.py"
 

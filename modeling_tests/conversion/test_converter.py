@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,11 +43,10 @@ from transformers import (
 )
 
 from fal_hf import FALModel, FALVideoClassifierForVideoClassification, FALVideoProcessor
-from fal_hf.conversion import checkpoint_files
-from fal_hf.conversion.checkpoint_files import ConversionError, read_labels
+from fal_hf.conversion import ConversionError, ConversionOptions, checkpoint_files, convert, converter
+from fal_hf.conversion.checkpoint_files import read_labels
 from fal_hf.conversion.checkpoint_layouts import read_source
-from fal_hf.conversion.converter import PROBE_GRIDS, convert
-from fal_hf.model.configuration_fal import ATTENTION_TYPES
+from fal_hf.model.attention_schemes import ATTENTION_SCHEMES, ATTENTION_TYPES
 from fal_hf.model.frames import PixelDefaults
 
 SCHEMES = ["divided_space_time", "joint_space_time", "space_only"]
@@ -120,7 +121,7 @@ def test_a_timesformer_base_model_gets_a_new_head(tmp_path, output):
 def test_a_reference_checkpoint_keeps_its_logits(tmp_path, output, attention_type):
     checkpoint = reference_checkpoint(attention_type)
     source = save_pickle(tmp_path / "checkpoint.pyth", checkpoint)
-    conversion = convert(source, output, num_attention_heads=HEADS)
+    conversion = convert(source, output, ConversionOptions(num_attention_heads=HEADS))
     expected = reference_logits(checkpoint["model_state"], moving_clip(), attention_type)
     model = load(output)
     assert model.config.attention_type == attention_type
@@ -135,7 +136,7 @@ def test_a_bare_reference_state_dict_is_recognised_with_and_without_prefix(tmp_p
     state = reference_checkpoint()["model_state"]
     renamed = {prefix + name.removeprefix("model."): tensor for name, tensor in state.items()}
     source = save_pickle(tmp_path / "weights.pth", renamed)
-    convert(source, output, num_attention_heads=HEADS)
+    convert(source, output, ConversionOptions(num_attention_heads=HEADS))
     assert_close(load(output)(moving_clip()).logits, reference_logits(state, moving_clip(), "divided_space_time"))
 
 
@@ -143,13 +144,13 @@ def test_a_bare_reference_state_dict_is_recognised_with_and_without_prefix(tmp_p
 def test_a_checkpoint_in_the_old_format_of_torch_is_read(tmp_path, output):
     state = reference_checkpoint()["model_state"]
     torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    convert(tmp_path / "old.pth", output, num_attention_heads=HEADS)
+    convert(tmp_path / "old.pth", output, ConversionOptions(num_attention_heads=HEADS))
     assert_close(load(output)(moving_clip()).logits, reference_logits(state, moving_clip(), "divided_space_time"))
 
 
 def test_a_video_model_keeps_its_scheme(timesformer_folder, output):
     with pytest.raises(ConversionError, match=r"expected attention_type divided_space_time, got axial"):
-        convert(timesformer_folder, output, attention_type="axial")
+        convert(timesformer_folder, output, ConversionOptions(attention_type="axial"))
     assert not output.exists()
 
 
@@ -181,12 +182,12 @@ def test_a_fal_folder_stays_what_it_is(tmp_path, output, fields):
 @torch.no_grad()
 def test_a_space_only_model_is_inflated_like_an_image_model(tmp_path, output, attention_type):
     source = save_pickle(tmp_path / "checkpoint.pyth", reference_checkpoint("space_only"))
-    conversion = convert(source, output, attention_type=attention_type, num_attention_heads=HEADS)
+    conversion = convert(source, output, ConversionOptions(attention_type=attention_type, num_attention_heads=HEADS))
     assert conversion.config.attention_type == attention_type
     assert conversion.comparison.difference < 1e-5
-    expected = convert(source, tmp_path / "space_only", num_attention_heads=HEADS)
+    expected = convert(source, tmp_path / "space_only", ConversionOptions(num_attention_heads=HEADS))
     assert expected.config.attention_type == "space_only"
-    frames, rows, columns = PROBE_GRIDS[attention_type](FRAMES, SIDE // PATCH, SIDE // PATCH)
+    frames, rows, columns = ATTENTION_SCHEMES[attention_type].image_grid((FRAMES, SIDE // PATCH, SIDE // PATCH))
     clip = still_clip(frames=frames, height=rows * PATCH, width=columns * PATCH)
     assert_close(load(output)(clip).logits, load(expected.output)(clip).logits)
 
@@ -202,7 +203,7 @@ def test_an_inflated_model_sees_a_still_video_as_the_image_model_sees_the_image(
 ):
     expected = tiny_vit(model_class)
     expected.save_pretrained(tmp_path / "source")
-    conversion = convert(tmp_path / "source", output, attention_type=attention_type, num_frames=5)
+    conversion = convert(tmp_path / "source", output, ConversionOptions(attention_type=attention_type, num_frames=5))
     clip = still_clip(frames=5)
     if model_class is ViTForImageClassification:
         assert_close(load(output)(clip).logits, expected(clip[:, 0]).logits)
@@ -219,10 +220,10 @@ def test_an_inflated_model_sees_a_still_video_as_the_image_model_sees_the_image(
 def test_every_scheme_equals_the_image_model_where_it_sees_what_the_image_model_sees(
     vit_folder, output, attention_type
 ):
-    convert(vit_folder, output, attention_type=attention_type, num_frames=3)
+    convert(vit_folder, output, ConversionOptions(attention_type=attention_type, num_frames=3))
     model = load(output)
     assert model.config.attention_type == attention_type
-    frames, rows, columns = PROBE_GRIDS[attention_type](3, SIDE // PATCH, SIDE // PATCH)
+    frames, rows, columns = ATTENTION_SCHEMES[attention_type].image_grid((3, SIDE // PATCH, SIDE // PATCH))
     clip = still_clip(frames=frames, height=rows * PATCH, width=columns * PATCH)
     expected = ViTForImageClassification.from_pretrained(vit_folder).eval()
     assert_close(model(clip).logits, expected(clip[:, 0], interpolate_pos_encoding=True).logits)
@@ -232,13 +233,13 @@ def test_every_scheme_equals_the_image_model_where_it_sees_what_the_image_model_
 def test_the_comparison_of_joint_and_axial_attention_is_as_far_as_equality_goes(vit_folder, tmp_path):
     expected = ViTForImageClassification.from_pretrained(vit_folder).eval()(still_clip()[:, 0]).logits
     for attention_type in ("joint_space_time", "axial", "sparse_local_global"):
-        convert(vit_folder, tmp_path / attention_type, attention_type=attention_type)
+        convert(vit_folder, tmp_path / attention_type, ConversionOptions(attention_type=attention_type))
         assert (load(tmp_path / attention_type)(still_clip()).logits - expected).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("attention_type", ["divided_space_time", "sparse_local_global", "axial"])
 def test_extra_steps_are_copies_that_end_in_zeros(vit_folder, output, attention_type):
-    conversion = convert(vit_folder, output, attention_type=attention_type)
+    conversion = convert(vit_folder, output, ConversionOptions(attention_type=attention_type))
     tensors = load_file(output / "model.safetensors")
     extra = {name: tensor for name, tensor in tensors.items() if ".steps." in name and ".main." not in name}
     assert set(conversion.copied) == extra.keys()
@@ -253,7 +254,7 @@ def test_extra_steps_are_copies_that_end_in_zeros(vit_folder, output, attention_
 def test_the_time_table_starts_at_zero_or_as_large_as_the_positions(vit_folder, tmp_path):
     tables = {}
     for kind in ("zero", "normal"):
-        conversion = convert(vit_folder, tmp_path / kind, time_table=kind, num_frames=64)
+        conversion = convert(vit_folder, tmp_path / kind, ConversionOptions(time_table=kind, num_frames=64))
         tables[kind] = load_file(tmp_path / kind / "model.safetensors")
         assert conversion.new == {"fal.embeddings.time_embeddings": kind}
         assert conversion.comparison.difference < 1e-5
@@ -286,7 +287,7 @@ def test_a_timm_state_dict_is_inflated(tmp_path, output, suffix):
     state = image_state()
     source = tmp_path / f"vit{suffix}"
     save_file(state, source) if suffix == ".safetensors" else torch.save(state, source)
-    conversion = convert(source, output, num_attention_heads=HEADS)
+    conversion = convert(source, output, ConversionOptions(num_attention_heads=HEADS))
     assert_close(load(output)(still_clip()).logits, image_logits(state, still_clip()[:, 0]))
     assert load(output).config.layer_norm_eps == 1e-6
     assert list(conversion.processor.image_mean) == [0.5, 0.5, 0.5]
@@ -310,7 +311,7 @@ FAMILIES = {
 def test_deit_and_dino_are_inflated_and_normalised_as_imagenet(tmp_path, output, family):
     state = image_state()
     source = save_pickle(tmp_path / f"{family}.pth", FAMILIES[family](state))
-    conversion = convert(source, output, num_attention_heads=HEADS)
+    conversion = convert(source, output, ConversionOptions(num_attention_heads=HEADS))
     frame = still_clip()[:, 0]
     if family == "deit":
         assert_close(load(output)(still_clip()).logits, image_logits(state, frame))
@@ -332,15 +333,16 @@ def write_timm_folder(folder: Path, **settings) -> Path:
 
 
 def test_a_timm_folder_brings_labels_and_preprocessing(tmp_path, output):
-    conversion = convert(write_timm_folder(tmp_path / "timm"), output, num_attention_heads=HEADS)
+    conversion = convert(write_timm_folder(tmp_path / "timm"), output, ConversionOptions(num_attention_heads=HEADS))
     assert list(conversion.processor.image_std) == [0.4, 0.5, 0.6]
     assert conversion.config.id2label[5] == "thing 5"
     assert conversion.processor.resample == 3
 
 
 def test_a_timm_folder_that_averages_patches_is_refused(tmp_path, output):
+    source = write_timm_folder(tmp_path / "timm", global_pool="avg")
     with pytest.raises(ConversionError, match="global_pool 'avg'"):
-        convert(write_timm_folder(tmp_path / "timm", global_pool="avg"), output, num_attention_heads=HEADS)
+        convert(source, output, ConversionOptions(num_attention_heads=HEADS))
 
 
 # ---- sizes ----
@@ -348,7 +350,7 @@ def test_a_timm_folder_that_averages_patches_is_refused(tmp_path, output):
 
 @torch.no_grad()
 def test_smooth_tables_are_those_that_the_model_makes_for_the_size_itself(timesformer_folder, output):
-    conversion = convert(timesformer_folder, output, num_frames=6, image_size=(40, 48))
+    conversion = convert(timesformer_folder, output, ConversionOptions(num_frames=6, image_size=(40, 48)))
     assert len(conversion.resized) == 2
     model = load(output)
     assert model.config.num_frames == 6 and list(model.config.image_size) == [40, 48]
@@ -357,7 +359,7 @@ def test_smooth_tables_are_those_that_the_model_makes_for_the_size_itself(timesf
 
 
 def test_nearest_tables_are_those_of_the_reference(timesformer_folder, output):
-    convert(timesformer_folder, output, num_frames=6, image_size=48, resize="nearest")
+    convert(timesformer_folder, output, ConversionOptions(num_frames=6, image_size=48, resize="nearest"))
     source, tables = load_file(timesformer_folder / "model.safetensors"), load_file(output / "model.safetensors")
     positions = source["timesformer.embeddings.position_embeddings"][0]
     # the reference: along the flat sequence of 16 patches, of which 36 are made
@@ -371,19 +373,19 @@ def test_nearest_tables_are_those_of_the_reference(timesformer_folder, output):
 
 def test_a_size_that_patches_do_not_divide_is_refused(vit_folder, output):
     with pytest.raises(ConversionError, match="patch_size=8 divides"):
-        convert(vit_folder, output, image_size=30)
+        convert(vit_folder, output, ConversionOptions(image_size=30))
 
 
 def test_a_new_head_leaves_the_old_one_out(vit_folder, tmp_path, output):
     (tmp_path / "labels.txt").write_text("left\nright\nup\n")
-    conversion = convert(vit_folder, output, labels=tmp_path / "labels.txt", new_head=True)
+    conversion = convert(vit_folder, output, ConversionOptions(labels=tmp_path / "labels.txt", new_head=True))
     assert conversion.config.id2label == {0: "left", 1: "right", 2: "up"}
     assert conversion.left_out == dict.fromkeys(["classifier.bias", "classifier.weight"], "replaced by a new head")
     assert conversion.comparison.output == "CLS embedding"
     head = load_file(output / "model.safetensors")["classifier.weight"]
     assert head.shape == (3, WIDTH) and head.std() > 0
     torch.rand(1)  # another state of the generator
-    again = convert(vit_folder, tmp_path / "again", labels=tmp_path / "labels.txt", new_head=True)
+    again = convert(vit_folder, tmp_path / "again", ConversionOptions(labels=tmp_path / "labels.txt", new_head=True))
     assert torch.equal(load_file(again.output / "model.safetensors")["classifier.weight"], head)
 
 
@@ -394,7 +396,7 @@ def test_shards_are_read_and_written(tmp_path, output):
     expected = tiny_vit()
     expected.save_pretrained(tmp_path / "source", max_shard_size="10KB")
     assert len(list((tmp_path / "source").glob("*.safetensors"))) > 1
-    convert(tmp_path / "source", output, max_shard_size="20KB")
+    convert(tmp_path / "source", output, ConversionOptions(max_shard_size="20KB"))
     assert len(list(output.glob("*.safetensors"))) > 1
     with torch.no_grad():
         assert_close(load(output)(still_clip()).logits, expected(still_clip()[:, 0]).logits)
@@ -421,12 +423,16 @@ def test_a_folder_of_several_checkpoints_is_not_guessed_at(tmp_path, output):
         convert(tmp_path / "empty", output)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_another_precision_is_compared_with_the_source_in_that_precision(timesformer_folder, output, dtype):
-    conversion = convert(timesformer_folder, output, dtype=dtype)
-    assert {tensor.dtype for tensor in load_file(output / "model.safetensors").values()} == {dtype}
+@pytest.mark.parametrize(
+    ("dtype", "kept"),
+    [(torch.float16, torch.float16), (torch.bfloat16, torch.bfloat16), ("bfloat16", torch.bfloat16)],
+    ids=str,
+)
+def test_another_precision_is_compared_with_the_source_in_that_precision(timesformer_folder, output, dtype, kept):
+    conversion = convert(timesformer_folder, output, ConversionOptions(dtype=dtype))
+    assert {tensor.dtype for tensor in load_file(output / "model.safetensors").values()} == {kept}
     assert conversion.comparison.difference < 1e-5
-    assert json.loads((output / "config.json").read_text())["dtype"] == str(dtype).removeprefix("torch.")
+    assert json.loads((output / "config.json").read_text())["dtype"] == str(kept).removeprefix("torch.")
 
 
 @pytest.mark.parametrize(
@@ -434,13 +440,14 @@ def test_another_precision_is_compared_with_the_source_in_that_precision(timesfo
 )
 def test_the_precision_is_the_sources_unless_asked_for(tmp_path, output, stored, kept):
     state = {name: tensor.to(stored) for name, tensor in image_state().items()}
-    assert convert(save_pickle(tmp_path / "a.pth", state), output, num_attention_heads=HEADS).dtype is kept
+    source = save_pickle(tmp_path / "a.pth", state)
+    assert convert(source, output, ConversionOptions(num_attention_heads=HEADS)).dtype is kept
 
 
 def test_numbers_beyond_float16_are_refused(tmp_path, output):
-    state = change_image_state(head__bias=torch.full((CLASSES,), 1e6))
+    source = save_pickle(tmp_path / "a.pth", change_image_state(head__bias=torch.full((CLASSES,), 1e6)))
     with pytest.raises(ConversionError, match=r"beyond the range of torch\.float16"):
-        convert(save_pickle(tmp_path / "a.pth", state), output, num_attention_heads=HEADS, dtype=torch.float16)
+        convert(source, output, ConversionOptions(num_attention_heads=HEADS, dtype=torch.float16))
 
 
 def test_a_folder_that_exists_is_left_alone(vit_folder, output):
@@ -448,17 +455,17 @@ def test_a_folder_that_exists_is_left_alone(vit_folder, output):
     (output / "thesis.txt").write_text("years of work")
     for overwrite in (False, True):
         with pytest.raises(ConversionError, match="choose another"):
-            convert(vit_folder, output, overwrite=overwrite)
+            convert(vit_folder, output, ConversionOptions(overwrite=overwrite))
     assert os.listdir(output) == ["thesis.txt"]
 
 
 def test_a_fal_folder_is_replaced_as_a_whole_where_asked_for(vit_folder, timesformer_folder, output):
     output.mkdir()  # an empty one is as good as none
-    convert(vit_folder, output, with_code=True)
+    convert(vit_folder, output, ConversionOptions(with_code=True))
     assert (output / "modeling_fal.py").is_file()
     with pytest.raises(ConversionError, match="--overwrite"):
         convert(timesformer_folder, output)
-    convert(timesformer_folder, output, overwrite=True)
+    convert(timesformer_folder, output, ConversionOptions(overwrite=True))
     assert not (output / "modeling_fal.py").exists()
     assert load(output).config.id2label[0] == "action 0"
     assert os.listdir(output.parent) == ["converted"]
@@ -467,15 +474,19 @@ def test_a_fal_folder_is_replaced_as_a_whole_where_asked_for(vit_folder, timesfo
 def test_a_failure_leaves_nothing_and_keeps_what_was_there(vit_folder, output, monkeypatch):
     convert(vit_folder, output)
     before = {path.name: path.read_bytes() for path in output.iterdir()}
-    with pytest.raises(ConversionError, match=r"expected a difference of at most .* nothing was written"):
-        convert(vit_folder, output, overwrite=True, tolerance=-1.0)
+    other = replace(convert(vit_folder, output.with_name("other")).comparison, difference=1.0)
+    shutil.rmtree(output.with_name("other"))
+    with monkeypatch.context() as patch:
+        patch.setattr(converter, "compare", lambda *args, **kwargs: other)
+        with pytest.raises(ConversionError, match=r"expected a difference of at most .* nothing was written"):
+            convert(vit_folder, output, ConversionOptions(overwrite=True))
 
     def fail(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(FALVideoProcessor, "save_pretrained", fail)
     with pytest.raises(OSError, match="No space left"):
-        convert(vit_folder, output, overwrite=True)
+        convert(vit_folder, output, ConversionOptions(overwrite=True))
     with pytest.raises(OSError, match="No space left"):
         convert(vit_folder, output.parent / "another")
     assert os.listdir(output.parent) == ["converted"]
@@ -492,13 +503,15 @@ def test_a_failure_leaves_nothing_and_keeps_what_was_there(vit_folder, output, m
         {"dtype": torch.int8},
         {"attention_type": "all"},
         {"num_frames": 0},
+        {"num_attention_heads": 0},
+        {"tolerance": -1.0},
+        {"tolerance": float("nan")},
     ],
     ids=str,
 )
-def test_options_are_checked(vit_folder, output, options):
+def test_options_are_checked(options):
     with pytest.raises(ConversionError, match="expected"):
-        convert(vit_folder, output, **options)
-    assert not output.exists()
+        ConversionOptions(**options)
 
 
 def test_the_folder_loads_in_every_way(vit_folder, output):
@@ -530,7 +543,7 @@ def test_the_sources_preprocessing_is_kept(vit_folder, tmp_path, output):
     expected = ViTImageProcessor.from_pretrained(source)(list(frames), return_tensors="pt")["pixel_values"]
     result = processor(frames, num_frames=2, return_tensors="pt")["pixel_values"][0]
     assert (result - expected).abs().max() < 0.02
-    larger = convert(source, tmp_path / "larger", image_size=48).processor
+    larger = convert(source, tmp_path / "larger", ConversionOptions(image_size=48)).processor
     assert dict(larger.size) == dict(larger.crop_size) == {"height": 48, "width": 48}
 
 
@@ -543,7 +556,7 @@ def test_sizes_of_the_preprocessing_grow_with_the_frames(timesformer_folder, tmp
     VideoMAEImageProcessor(size={"shortest_edge": 40}, crop_size=crop_size).save_pretrained(source)
     processor = convert(source, tmp_path / "same").processor
     assert (dict(processor.size), dict(processor.crop_size)) == ({"shortest_edge": 40}, crop_size)
-    processor = convert(source, tmp_path / "larger", image_size=64).processor
+    processor = convert(source, tmp_path / "larger", ConversionOptions(image_size=64)).processor
     assert (dict(processor.size), dict(processor.crop_size)) == ({"shortest_edge": 80}, {"height": 64, "width": 64})
 
 
@@ -551,7 +564,7 @@ def test_a_family_without_a_processor_gets_its_own(timesformer_folder, vit_folde
     conversion = convert(timesformer_folder, tmp_path / "timesformer")
     assert tuple(conversion.processor.image_mean) == PixelDefaults.image_mean
     assert conversion.source.preprocessing_origin == "assumed: timesformer"
-    conversion = convert(vit_folder, tmp_path / "vit", preprocessing="imagenet", num_frames=12)
+    conversion = convert(vit_folder, tmp_path / "vit", ConversionOptions(preprocessing="imagenet", num_frames=12))
     assert list(conversion.processor.image_std) == [0.229, 0.224, 0.225]
     assert conversion.processor.num_frames == 12
     assert conversion.processor.do_flip_channel_order is False
@@ -572,7 +585,7 @@ def test_a_checkpoint_of_bgr_frames_says_so_to_its_processors(vit_folder, tmp_pa
     frames = torch.randint(0, 256, (8, 3, SIDE, SIDE), dtype=torch.uint8)
     pixels = {}
     for bgr in (False, True):
-        convert(vit_folder, tmp_path / str(bgr), bgr=bgr)
+        convert(vit_folder, tmp_path / str(bgr), ConversionOptions(bgr=bgr))
         processor = AutoVideoProcessor.from_pretrained(tmp_path / str(bgr))
         pixels[bgr] = processor(frames, return_tensors="pt")["pixel_values"]
         settings = json.loads((tmp_path / str(bgr) / "preprocessor_config.json").read_text())
@@ -625,7 +638,7 @@ def test_bad_labels_are_refused_with_the_reason(tmp_path, name):
 
 def test_labels_name_the_classes_of_the_head(vit_folder, tmp_path, output):
     (tmp_path / "labels.json").write_text(json.dumps([f"name {i}" for i in range(CLASSES)]))
-    convert(vit_folder, output, labels=tmp_path / "labels.json")
+    convert(vit_folder, output, ConversionOptions(labels=tmp_path / "labels.json"))
     config = load(output).config
     assert config.id2label == {i: f"name {i}" for i in range(CLASSES)}
     assert config.label2id["name 2"] == 2
@@ -634,7 +647,7 @@ def test_labels_name_the_classes_of_the_head(vit_folder, tmp_path, output):
 def test_labels_that_are_too_few_are_refused(vit_folder, tmp_path, output):
     (tmp_path / "labels.txt").write_text("a\nb\n")
     with pytest.raises(ConversionError, match=r"expected 6 labels .* got 2; --new-head"):
-        convert(vit_folder, output, labels=tmp_path / "labels.txt")
+        convert(vit_folder, output, ConversionOptions(labels=tmp_path / "labels.txt"))
 
 
 # ---- Hub ids ----
@@ -654,7 +667,7 @@ def test_a_hub_id_is_downloaded_and_safetensors_are_preferred(vit_folder, tmp_pa
         return str(cache)
 
     monkeypatch.setattr(checkpoint_files, "snapshot_download", snapshot_download)
-    conversion = convert("someone/vit", output, revision="v2")
+    conversion = convert("someone/vit", output, ConversionOptions(revision="v2"))
     calls = [False] if weights.endswith("safetensors") else [False, True]
     assert asked == [("someone/vit", "v2", pickles) for pickles in calls]
     card = (output / "README.md").read_text()

@@ -18,7 +18,7 @@ from fal_hf import FALConfig, FALVideoProcessor
 from fal_hf.hub.model_card import Evaluation, build_model_card, count_parameters_and_gflop, write_model_card
 from fal_hf.hub.publish import add_code
 from fal_hf.labeling.labeler import DEFAULT_CHECKPOINT
-from fal_hf.model.configuration_fal import ATTENTION_TYPES
+from fal_hf.model.attention_schemes import ATTENTION_TYPES
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "camera_motion"
 sys.path.insert(0, str(EXAMPLES))
@@ -135,7 +135,7 @@ def test_gflop_are_two_for_a_multiply_add():
         ({"num_clips": 3}, "| clips of a video | 3, spread over the video; `VideoLabeler` averages them |"),
         ({"size": {"height": 32, "width": 48}}, "| resize | 32 × 48, bilinear |"),
         ({"do_flip_channel_order": True}, "| channels | blue, green, red |"),
-        ({"image_mean": [0.5, 0.4, 0.3]}, "| normalisation | mean 0.5, 0.4, 0.3; standard deviation"),
+        ({"image_mean": [0.5, 0.4, 0.3]}, "| normalization | mean 0.5, 0.4, 0.3; standard deviation"),
         ({"rescale_factor": 1 / 128}, "| values | divided by 128 |"),
     ],
 )
@@ -150,7 +150,7 @@ def test_steps_that_are_switched_off_are_not_in_the_card(tmp_path):
     off = dict.fromkeys(["do_resize", "do_center_crop", "do_rescale", "do_normalize"], False)
     FALVideoProcessor(**off).save_pretrained(tmp_path)
     text = section(build_model_card(tmp_path, license="mit"), "Preprocessing")
-    assert not any(row in text for row in ("resize", "crop", "values", "normalisation"))
+    assert not any(row in text for row in ("resize", "crop", "values", "normalization"))
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """The attention schemes against a naive reference, and each fast path against the slow one."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
-from naive_fal import naive_logits, neighbour_mask
+from naive_fal import SCHEMES, naive_logits, neighbor_mask
 from tiny_fal import (
     GRIDS,
     VARIANTS,
@@ -18,8 +21,14 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from fal_hf import FALVideoClassifierForVideoClassification
 from fal_hf.model import modeling_fal
-from fal_hf.model.configuration_fal import ATTENTION_TYPES
-from fal_hf.model.modeling_fal import ATTENTION_SCHEMES, attend_in_chunks, eager_attention_forward
+from fal_hf.model.attention_schemes import ATTENTION_SCHEMES, ATTENTION_TYPES, STEP_ATTENTIONS
+from fal_hf.model.modeling_fal import (
+    FALModelOutput,
+    FALVideoClassifierOutput,
+    attend_in_chunks,
+    eager_attention_forward,
+    make_neighborhoods,
+)
 
 every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=variant_name)
 every_grid = pytest.mark.parametrize("grid", GRIDS, ids=str)
@@ -38,6 +47,23 @@ OUTPUT_NAMES = {
     "local": "local_attentions",
     "row": "row_attentions",
 }
+
+
+def test_the_table_has_the_steps_and_the_neighborhoods_of_the_naive_reference():
+    table = {name: list(scheme.steps.items()) for name, scheme in ATTENTION_SCHEMES.items()}
+    assert table == SCHEMES
+
+
+@pytest.mark.parametrize("output_class", [FALModelOutput, FALVideoClassifierOutput])
+def test_the_weights_of_every_step_have_a_field(output_class):
+    assert STEP_ATTENTIONS == OUTPUT_NAMES
+    assert set(STEP_ATTENTIONS.values()) <= output_class.__dataclass_fields__.keys()
+
+
+def test_the_table_is_read_without_torch():
+    code = "import sys; sys.argv = ['fal']; import fal_hf.model.attention_schemes\n"
+    code += "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @every_variant
@@ -94,21 +120,21 @@ def test_cls_only_returns_the_cls_token_of_the_full_output(variant):
 @every_grid
 def test_groups_hold_each_patch_once_and_come_back_in_place(scheme, grid):
     patches = torch.arange(grid[0] * grid[1] * grid[2]).view(1, *grid, 1)
-    for neighbourhood in ATTENTION_SCHEMES[scheme](tiny_config(attention_type=scheme)).values():
-        groups = neighbourhood.partition(patches)
+    for neighborhood in make_neighborhoods(tiny_config(attention_type=scheme)).values():
+        groups = neighborhood.partition(patches)
         members = torch.cat([group.flatten() for group in groups])
         assert sorted(members.tolist()) == patches.flatten().tolist()
-        assert torch.equal(neighbourhood.restore(groups, grid), patches)
+        assert torch.equal(neighborhood.restore(groups, grid), patches)
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("local", [4, 4]), ("strided", [2, 8])])
-def test_the_sparse_neighbourhoods_have_the_size_of_the_paper(kind, expected):
+def test_the_sparse_neighborhoods_have_the_size_of_the_paper(kind, expected):
     """F × H/2 × W/2 patches, and the clip at a stride of 2 in time and in both directions of space."""
     frames, side = expected[0], 4
-    sizes = neighbour_mask(kind, (frames, side, side)).sum(-1).unique().tolist()
+    sizes = neighbor_mask(kind, (frames, side, side)).sum(-1).unique().tolist()
     assert sizes == [frames * side * side // (4 if kind == "local" else 8)]
-    scheme = ATTENTION_SCHEMES["sparse_local_global"](tiny_config())["local" if kind == "local" else "main"]
-    (groups,) = scheme.partition(torch.zeros(1, frames, side, side, 1))
+    neighborhoods = make_neighborhoods(tiny_config(attention_type="sparse_local_global"))
+    (groups,) = neighborhoods["local" if kind == "local" else "main"].partition(torch.zeros(1, frames, side, side, 1))
     assert groups.shape[2] == sizes[0]
 
 
@@ -259,7 +285,7 @@ def test_attention_maps_are_the_softmax_of_the_scores(scheme):
     weights = model(random_clip(model.config).double(), output_attentions=True).attentions[0]
     tokens, grid = inputs["tokens"], inputs["grid"]
     num_cls = tokens.shape[1] - grid[0] * grid[1] * grid[2]
-    first_group = attention.neighbourhood.group(attention.qkv(tokens), num_cls, grid)[0][:, 0]
+    first_group = attention.neighborhood.group(attention.qkv(tokens), num_cls, grid)[0][:, 0]
     query, key, _ = first_group.chunk(3, dim=-1)
     scores = query[..., :8] @ key[..., :8].mT / 8**0.5  # the first of two heads
     torch.testing.assert_close(weights[:, 0, 0], scores.softmax(-1), atol=1e-6, rtol=1e-6)

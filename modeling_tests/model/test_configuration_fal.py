@@ -6,7 +6,8 @@ import pytest
 from huggingface_hub.errors import StrictDataclassError
 
 from fal_hf import FALConfig
-from fal_hf.model.configuration_fal import ATTENTION_TYPES, PRESETS
+from fal_hf.model.attention_schemes import ATTENTION_TYPES
+from fal_hf.model.configuration_fal import PRESETS
 
 
 def test_the_defaults_are_the_base_model_of_the_paper():

@@ -7,7 +7,7 @@ import torch
 from tiny_fal import random_clip, tiny_model
 from torch.export import Dim
 
-from fal_hf.model.configuration_fal import ATTENTION_TYPES
+from fal_hf.model.attention_schemes import ATTENTION_TYPES
 
 exporters = pytest.importorskip("transformers.exporters")
 

@@ -64,9 +64,9 @@ def __dir__() -> list[str]:
 
 
 def _is_command() -> bool:
-    """Whether `fal`, or `python -m fal_hf.cli`, imports this: it answers `--help` before anything takes seconds."""
+    """Whether a command of FAL's imports this: it answers `--help` before anything takes seconds."""
     program = Path(sys.argv[0]).name if sys.argv else ""
-    return program in ("fal", "fal.exe", "-m")
+    return program in ("fal", "fal.exe", "-m", "convert_checkpoint.py")
 
 
 if not _is_command():

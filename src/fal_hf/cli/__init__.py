@@ -9,10 +9,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from . import label, watch
+from . import convert, label, watch
 from .arguments import UsageError
 
-COMMANDS = (label, watch)
+COMMANDS = (label, watch, convert)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -18,6 +18,8 @@ from huggingface_hub.utils import validate_repo_id
 from transformers.modeling_utils import load_state_dict
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
+from .errors import ConversionError
+
 # Where a folder has several, the first one counts; of other names there must be one file only.
 WEIGHTS_NAMES = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
 PICKLE_SUFFIXES = (".bin", ".pyth", ".pth", ".pt")
@@ -28,10 +30,6 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 # Under which name a training script stores the weights among other things: the TimeSformer reference, DINO's training
 # (of student and teacher the latter is the one that is evaluated), timm's and DeiT's.
 STATE_DICT_NAMES = ("model_state", "teacher", "state_dict", "model")
-
-
-class ConversionError(ValueError):
-    """A checkpoint that cannot be converted; the message says what was expected, what came and what to do."""
 
 
 def find_checkpoint(source: str | PathLike, *, revision: str | None = None) -> Path:
@@ -130,12 +128,11 @@ def _load(path: Path) -> Mapping[str, Any]:
     try:
         content = load_state_dict(path)  # pickles with weights_only
     except Exception as error:  # what a damaged file raises depends on where it is damaged
-        hint = ""
-        if path.suffix in PICKLE_SUFFIXES:
-            hint = (
-                "; only tensors and plain values are unpickled, for a pickle may hold code: where you trust the file, "
-            )
-            hint += "save its state dict alone with safetensors.torch.save_file"
+        hint = (
+            "; only tensors and plain values are unpickled, for a pickle may hold code: where you trust the file, "
+            "save its state dict alone with safetensors.torch.save_file"
+        )
+        hint = hint if path.suffix in PICKLE_SUFFIXES else ""
         raise ConversionError(f"{path}: expected a file of weights, got {_describe(error)}{hint}") from error
     if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
         raise ConversionError(f"{path}: expected names and tensors, got a {type(content).__name__}")
@@ -163,7 +160,7 @@ def _require_weights(path: Path, name: str, value: Any) -> None:
     if value.layout != torch.strided or value.is_meta or value.dtype not in DTYPES:
         raise ConversionError(
             f"{path}: {name}: expected floating-point numbers, got {value.dtype} of layout {value.layout} on "
-            f"the device {value.device}; convert the checkpoint before it was quantised or otherwise packed"
+            f"the device {value.device}; convert the checkpoint before it was quantized or otherwise packed"
         )
     if value.numel() * value.element_size() > value.untyped_storage().nbytes() or value.numel() == 0:
         raise ConversionError(
@@ -261,4 +258,4 @@ LABEL_READERS = {
 }
 
 
-__all__ = ["ConversionError", "find_checkpoint", "find_weights", "read_json", "read_labels", "read_weights"]
+__all__ = ["find_checkpoint", "find_weights", "read_json", "read_labels", "read_weights"]

@@ -1,5 +1,5 @@
 """
-What a foreign checkpoint is: recognised by the names of its tensors, brought to FAL's, with sizes from the tensors.
+What a foreign checkpoint is: recognized by the names of its tensors, brought to FAL's, with sizes from the tensors.
 
 All layouts are brought to the names of transformers' TimeSformer first, which `TIMESFORMER_MAPPING` brings to FAL's.
 Every tensor is used or listed as left out; what a configuration says beside the tensors must agree with them.
@@ -24,19 +24,23 @@ from transformers import (
 )
 from transformers.activations import ACT2FN
 from transformers.core_model_loading import WeightRenaming, apply_renamings
-from transformers.image_utils import (
+from transformers.image_utils import PILImageResampling
+from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, VIDEO_PROCESSOR_NAME
+from transformers.utils.constants import (
     IMAGENET_DEFAULT_MEAN,
     IMAGENET_DEFAULT_STD,
     IMAGENET_STANDARD_MEAN,
     IMAGENET_STANDARD_STD,
-    PILImageResampling,
 )
-from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, VIDEO_PROCESSOR_NAME
 
+from ..model.attention_schemes import ATTENTION_SCHEMES, MAIN_STEP
 from ..model.configuration_fal import FALConfig
 from ..model.frames import PixelDefaults
-from ..model.modeling_fal import TIMESFORMER_MAPPING, FALModel, FALVideoClassifierForVideoClassification
-from .checkpoint_files import ConversionError, find_checkpoint, find_weights, read_json, read_weights
+from ..model.modeling_fal import FALModel, FALVideoClassifierForVideoClassification
+from ..model.timesformer_names import TIMESFORMER_MAPPING
+from .checkpoint_files import find_checkpoint, find_weights, read_json, read_weights
+from .errors import ConversionError
+from .options import ConversionOptions, Preprocessing
 
 Tensors = dict[str, torch.Tensor]
 
@@ -109,7 +113,7 @@ TIMESFORMER_CLASSES = (TimesformerForVideoClassification, TimesformerModel)
 LAYOUTS = (
     Layout(
         "FAL",
-        r"(^|\.)layers\.0\.steps\.main\.",
+        rf"(^|\.)layers\.0\.steps\.{MAIN_STEP}\.",
         FAL_RENAMINGS,
         ("fal",),
         (FALVideoClassifierForVideoClassification, FALModel),
@@ -167,7 +171,7 @@ LEFT_OUT = {
 HEADS_BY_WIDTH = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}
 
 # Preprocessing by family, for a source that does not come with its own.
-PREPROCESSING: dict[str, dict[str, Any]] = {
+PREPROCESSING: dict[Preprocessing, dict[str, Any]] = {
     "timesformer": {
         "image_mean": list(PixelDefaults.image_mean),
         "image_std": list(PixelDefaults.image_std),
@@ -234,6 +238,7 @@ class Source:
 
     Args:
         path: Its file or folder.
+        name: What people know it by: a Hub id, or the last part of a path. `hub_id` is None for the latter.
         layout: How its tensors were named.
         config: The FAL configuration of what it computes; an image model is a space-only one.
         tensors: FAL's name to tensor; the kernel of the patches is flat.
@@ -244,6 +249,8 @@ class Source:
     """
 
     path: Path
+    name: str
+    hub_id: str | None
     layout: Layout
     config: FALConfig
     tensors: Tensors
@@ -256,51 +263,56 @@ class Source:
     @property
     def is_image_model(self) -> bool:
         """Whether frames do not see one another."""
-        return self.config.attention_type == "space_only"
+        return ATTENTION_SCHEMES[self.config.attention_type].frames_apart
 
     @property
     def has_head(self) -> bool:
         return any(name.startswith("classifier.") for name in self.tensors)
 
 
-def read_source(
-    source: str | PathLike,
-    *,
-    revision: str | None = None,
-    num_attention_heads: int | None = None,
-    preprocessing: str | None = None,
-) -> Source:
+def read_source(source: str | PathLike, options: ConversionOptions | None = None) -> Source:
     """
-    Reads a checkpoint and recognises it by its contents.
+    Reads a checkpoint and recognizes it by its contents.
 
     Args:
         source: A file, a folder or a Hub id.
-        revision: Branch, tag or commit of a Hub id.
-        num_attention_heads: For a source without a configuration, where the width does not tell.
-        preprocessing: A name of `PREPROCESSING`, instead of what the source says or its family's.
+        options: Those that say what the source leaves open: `revision`, `num_attention_heads`, `preprocessing`.
 
     Raises:
         ConversionError: for a file that is damaged or hostile, a layout that is none of `LAYOUTS`, what FAL cannot
             represent, and sizes that contradict one another.
     """
-    path = find_checkpoint(source, revision=revision)
+    options = options or ConversionOptions()
+    path = find_checkpoint(source, revision=options.revision)
     weights = find_weights(path)
     raw, others = read_weights(weights)
-    layout = recognise(weights, raw)
+    layout = recognize(weights, raw)
     folder = path if path.is_dir() else path.parent
     declared, where = read_declared(folder / CONFIG_NAME, layout, others)
     kept, left_out = leave_out(raw)
     canonical = fuse_qkv(rename(weights, kept, layout.renamings), where=weights)
     tensors = rename(weights, canonical, TIMESFORMER_MAPPING)
-    config = find_config(weights, tensors, declared, where=where, num_attention_heads=num_attention_heads)
+    config = find_config(weights, tensors, declared, where=where, num_attention_heads=options.num_attention_heads)
     tensors[PATCH_KERNEL] = tensors[PATCH_KERNEL].flatten(1)
     _require_all(weights, tensors, config)
-    stored, origin = find_preprocessing(folder, layout, others, tensors, preprocessing)
-    native = raw if layout.is_own else canonical
-    return Source(path, layout, config, tensors, native, left_out, declared, stored, origin)
+    preprocessing, origin = find_preprocessing(folder, layout, others, tensors, options.preprocessing)
+    is_local = Path(source).exists()
+    return Source(
+        path=path,
+        name=Path(source).name if is_local else str(source),
+        hub_id=None if is_local else str(source),
+        layout=layout,
+        config=config,
+        tensors=tensors,
+        native=raw if layout.is_own else canonical,
+        left_out=left_out,
+        declared=declared,
+        preprocessing=preprocessing,
+        preprocessing_origin=origin,
+    )
 
 
-def recognise(path: Path, tensors: Tensors) -> Layout:
+def recognize(path: Path, tensors: Tensors) -> Layout:
     """The layout of tensors, by their names; what FAL cannot represent is refused by its name."""
     for pattern, what in REFUSED.items():
         found = next((name for name in tensors if re.search(pattern, name)), None)
@@ -335,8 +347,9 @@ def fuse_qkv(tensors: Tensors, *, where: Path) -> Tensors:
     """Query, key and value of each attention as the one tensor that FAL and TimeSformer have."""
     fused = {name: tensor for name, tensor in tensors.items() if not QKV.search(name)}
     for name in dict.fromkeys(QKV.sub(r".{}.\2", name) for name in tensors if QKV.search(name)):
-        parts = [tensors.get(name.format(part)) for part in ("query", "key", "value")]
-        if any(part is None or part.ndim == 0 or part.shape[1:] != parts[0].shape[1:] for part in parts):
+        found = (tensors.get(name.format(part)) for part in ("query", "key", "value"))
+        parts = [part for part in found if part is not None and part.ndim > 0]
+        if len(parts) < 3 or len({part.shape[1:] for part in parts}) > 1:
             raise ConversionError(f"{where}: {name.format('*')}: expected query, key and value of one width")
         fused[name.format("qkv")] = torch.cat(parts)
     return fused
@@ -451,7 +464,7 @@ def measure(path: Path, tensors: Tensors, declared: dict[str, Any]) -> dict[str,
         "hidden_size": _shape(path, tensors, "fal.embeddings.cls_token", 3)[-1],
         "num_hidden_layers": _count_layers(path, tensors),
         "intermediate_size": _shape(path, tensors, "fal.layers.0.mlp.fc1.weight", 2)[0],
-        "qkv_bias": "fal.layers.0.steps.main.attention.qkv.bias" in tensors,
+        "qkv_bias": f"fal.layers.0.steps.{MAIN_STEP}.attention.qkv.bias" in tensors,
         "attention_type": _find_scheme(path, steps, TIME_TABLE in tensors, declared),
     }
     patches = _measure_patches(path, tensors, declared)
@@ -509,16 +522,14 @@ def _count_layers(path: Path, tensors: Tensors) -> int:
     return len(numbers)
 
 
-# The steps beyond the main one that tell a scheme.
+# The steps beyond the main one, where they tell a scheme.
 SCHEMES_BY_STEPS = {
-    frozenset({"temporal"}): "divided_space_time",
-    frozenset({"local"}): "sparse_local_global",
-    frozenset({"temporal", "row"}): "axial",
+    frozenset(scheme.extra_steps): name for name, scheme in ATTENTION_SCHEMES.items() if scheme.extra_steps
 }
 
 
 def _find_scheme(path: Path, steps: set[str], has_times: bool, declared: dict[str, Any]) -> str:
-    extra = frozenset(steps - {"main"})
+    extra = frozenset(steps - {MAIN_STEP})
     if extra:
         if extra not in SCHEMES_BY_STEPS:
             raise ConversionError(f"{path}: expected the attention steps of a FAL scheme, got {', '.join(steps)}")
@@ -536,13 +547,9 @@ def _measure_patches(path: Path, tensors: Tensors, declared: dict[str, Any]) -> 
     shape = () if kernel is None else tuple(kernel.shape)
     if len(shape) == 4 and shape[2] == shape[3]:
         return {"patch_size": shape[2], "num_channels": shape[1]}
-    stated = {name: declared.get(name) for name in ("patch_size", "num_channels")}
-    if (
-        len(shape) == 2
-        and None not in stated.values()
-        and shape[1] == stated["num_channels"] * stated["patch_size"] ** 2
-    ):
-        return stated
+    patch_size, num_channels = (declared.get(name) or 0 for name in ("patch_size", "num_channels"))
+    if len(shape) == 2 and shape[1] == num_channels * patch_size**2:
+        return {"patch_size": patch_size, "num_channels": num_channels}
     raise ConversionError(
         f"{path}: {PATCH_KERNEL}: expected the kernel of square patches, (width, channels, P, P), got {shape}; "
         "patches of several frames and patches that are not square cannot be represented"
@@ -616,7 +623,7 @@ def _require_all(path: Path, tensors: Tensors, config: FALConfig) -> None:
 
 
 def find_preprocessing(
-    folder: Path, layout: Layout, others: dict[str, Any], tensors: Tensors, choice: str | None
+    folder: Path, layout: Layout, others: dict[str, Any], tensors: Tensors, choice: Preprocessing | None
 ) -> tuple[dict[str, Any], str]:
     """Settings of the source's processor and who says so: the option, its files, or the family's custom."""
     stored, origin = _stored_preprocessing(folder, layout, others)
@@ -654,8 +661,8 @@ def _mean_and_std(mean: Any, std: Any, resample: PILImageResampling) -> dict[str
     return {"image_mean": list(mean), "image_std": list(std), "resample": resample} if known else {}
 
 
-def _guess_family(layout: Layout, others: dict[str, Any], tensors: Tensors) -> str:
-    """DeiT stores its weights under "model", DINO has no head; both normalise as ImageNet's mean says."""
+def _guess_family(layout: Layout, others: dict[str, Any], tensors: Tensors) -> Preprocessing:
+    """DeiT stores its weights under "model", DINO has no head; both normalize as ImageNet's mean says."""
     if "TimeSformer" in layout.name or layout.name == "FAL":
         return "timesformer"
     if layout.name == "timm ViT" and (

@@ -8,11 +8,11 @@ for; only then does the folder get its name.
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -26,15 +26,21 @@ from transformers import (
 )
 from transformers.utils import CONFIG_NAME
 
-from ..hub.model_card import LICENSES, write_model_card
+from ..hub.model_card import write_model_card
 from ..hub.publish import add_code
+from ..model.attention_schemes import ATTENTION_SCHEMES, MAIN_STEP, Grid
 from ..model.configuration_fal import FALConfig
-from ..model.modeling_fal import FALEmbeddings, FALModel, FALVideoClassifierForVideoClassification
+from ..model.modeling_fal import (
+    FALEmbeddings,
+    FALModel,
+    FALVideoClassifierForVideoClassification,
+    resize_positions,
+    resize_times,
+)
 from ..model.video_processing_fal import FALVideoProcessor
-from .checkpoint_files import ConversionError, read_json, read_labels
+from .checkpoint_files import read_json, read_labels
 from .checkpoint_layouts import (
     POSITION_TABLE,
-    PREPROCESSING,
     TIME_TABLE,
     Source,
     Tensors,
@@ -43,6 +49,10 @@ from .checkpoint_layouts import (
     make_config,
     read_source,
 )
+from .errors import ConversionError
+from .options import ConversionOptions
+
+Model = TypeVar("Model", bound=PreTrainedModel)
 
 # What `convert` does one after another.
 STAGES = ("reading", "converting", "writing", "comparing with the source")
@@ -80,7 +90,6 @@ class Conversion:
 
     Args:
         output: The folder.
-        source_name: The source as the card names it: a Hub id, or the last part of a path.
         source: What was converted, and `config`, what it became.
         num_parameters: Numbers in the model.
         dtype: Their type.
@@ -93,7 +102,6 @@ class Conversion:
     """
 
     output: Path
-    source_name: str
     source: Source
     config: FALConfig
     num_parameters: int
@@ -121,7 +129,7 @@ class Conversion:
                 f"{self.config.num_attention_heads} heads"
             ),
             "parameters": f"{self.num_parameters:,} in {str(self.dtype).removeprefix('torch.')}",
-            "labels": f"{self.config.num_labels}: {_shorten(list(self.config.id2label.values()))}",
+            "labels": f"{self.config.num_labels}: {_shorten(list((self.config.id2label or {}).values()))}",
             "tensors": (
                 f"{len(self.used)} of the source, {len(self.copied)} of extra steps, {len(self.new)} new, "
                 f"{len(self.left_out)} left out"
@@ -170,26 +178,8 @@ class Adapted:
 def convert(
     source: str | PathLike,
     output: str | PathLike,
+    options: ConversionOptions | None = None,
     *,
-    revision: str | None = None,
-    attention_type: str | None = None,
-    num_frames: int | None = None,
-    image_size: int | tuple[int, int] | None = None,
-    time_table: Literal["zero", "normal"] = "zero",
-    resize: Literal["smooth", "nearest"] = "smooth",
-    labels: str | PathLike | None = None,
-    new_head: bool = False,
-    num_attention_heads: int | None = None,
-    preprocessing: str | None = None,
-    bgr: bool = False,
-    dtype: torch.dtype | None = None,
-    max_shard_size: int | str = "5GB",
-    license: str = "unknown",
-    base_model: str | None = None,
-    repo_id: str | None = None,
-    with_code: bool = False,
-    tolerance: float = 1e-4,
-    overwrite: bool = False,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Conversion:
     """
@@ -197,132 +187,67 @@ def convert(
 
     Args:
         source: A file, a folder or a Hub id; see `LAYOUTS`.
-        output: The folder; it must not exist, be empty, or with `overwrite` hold a FAL model.
-        revision: Branch, tag or commit of a Hub id.
-        attention_type: The scheme; the source's own unless given, divided for an image model. Another scheme than the
-            source's is possible for models in which frames do not see one another: images and space-only attention.
-            An extra step gets a copy of the attention within frames and a Linear of zeros.
-        num_frames: Frames of a clip; 8 for an image model unless given.
-        image_size: Side of a frame in pixels, or height and width.
-        time_table: How a time table starts that the source has not: zeros, which leaves an image model's results as
-            they are, or normally distributed with the standard deviation of the position table, which shows the order
-            of frames from the first step of training on.
-        resize: How tables get to another size: bicubic and linear, or nearest as in the TimeSformer reference
-            (positions along the flat sequence of patches).
-        labels: A file of names, see [`read_labels`]; as many as the head has classes.
-        new_head: Whether to leave the source's head out; the new one is drawn at random, for `labels` or two classes.
-        num_attention_heads: For a source without a configuration, where the width does not tell.
-        preprocessing: A name of `PREPROCESSING` instead of the source's own mean, deviation and resampling.
-        bgr: Whether the weights expect BGR frames, as the reference's of Something-Something V2 do.
-        dtype: float32, float16 or bfloat16; the source's unless given.
-        max_shard_size: Bytes of a file of weights at most, as in `save_pretrained`.
-        license: The card's, an identifier of the Hub.
-        base_model: The card's, a Hub id; the source's unless given.
-        repo_id: The Hub id that the card's snippets load.
-        with_code: Whether to add the code for `trust_remote_code`.
-        tolerance: Largest difference from the source's results, as a share of the largest of them (or of 1).
-        overwrite: Whether a FAL folder at `output` is replaced.
-        on_stage: Is told what is done next.
+        output: The folder; it must not exist, be empty, or with `options.overwrite` hold a FAL model.
+        options: What is to become of the source; see [`ConversionOptions`] for the defaults.
+        on_stage: Is told what is done next, one of `STAGES`.
 
     Raises:
         ConversionError: where the source, the options or the comparison do not allow it; nothing is written then.
     """
-    output, is_local = Path(output), Path(source).exists()
-    source_name = Path(source).name if is_local else str(source)
-    if license not in LICENSES - {"other"}:
-        raise ConversionError(f"license: expected an identifier of the Hub (mit, cc-by-nc-4.0, ...), got {license!r}")
-    _require_choice("time_table", time_table, ("zero", "normal"))
-    _require_choice("resize", resize, ("smooth", "nearest"))
-    _require_choice("preprocessing", preprocessing, (None, *PREPROCESSING))
-    _require_choice("dtype", dtype, (None, *KEPT_DTYPES))
-    _require_room(output, overwrite)
-    names = None if labels is None else read_labels(labels)
+    output, options = Path(output), options or ConversionOptions()
+    _require_room(output, options.overwrite)
+    labels = None if options.labels is None else read_labels(options.labels)
     on_stage(STAGES[0])
-    found = read_source(
-        source, revision=revision, num_attention_heads=num_attention_heads, preprocessing=preprocessing
-    )
-    dtype = dtype or _kept_dtype(found.tensors)
-    config = target_config(
-        found,
-        attention_type=attention_type,
-        num_frames=num_frames,
-        image_size=image_size,
-        labels=names,
-        new_head=new_head,
-    )
+    found = read_source(source, options)
+    config = target_config(found, options, labels)
     on_stage(STAGES[1])
-    adapted = adapt(found, config, new_head=new_head, time_table=time_table, resize=resize)
-    model = build_model(found.path, adapted, config, dtype)
-    processor = make_processor(found, config, bgr=bgr)
+    adapted = adapt(found, config, options)
+    model = build_model(found, adapted, config, options)
+    processor = make_processor(found, config, bgr=options.bgr)
     with tempfile.TemporaryDirectory(dir=_make_parent(output), prefix=f".{output.name}-") as workplace:
         folder = Path(workplace) / output.name
         on_stage(STAGES[2])
-        model.save_pretrained(folder, max_shard_size=max_shard_size)
+        model.save_pretrained(folder, max_shard_size=options.max_shard_size)
         processor.save_pretrained(folder)
         on_stage(STAGES[3])
-        comparison = compare(folder, found, dtype=dtype, keeps_head=_keeps_head(adapted))
-        _require_parity(found.path, comparison, tolerance)
-        if with_code:
-            add_code(folder)
-        origin = f"Converted from `{source_name}` ({found.layout.name}): {comparison}."
-        base_model = base_model or (None if is_local else source_name)
-        write_model_card(folder, license=license, base_model=base_model, origin=origin, repo_id=repo_id)
+        comparison = compare(folder, found, dtype=model.dtype, keeps_head=_keeps_head(adapted))
+        _require_parity(found.path, comparison, options.tolerance)
+        _add_code_and_card(folder, found, options, comparison)
         _move(folder, output, Path(workplace))
-    replaced = [name for name in found.tensors if _is_of_head(name) and new_head]
     return Conversion(
         output=output,
-        source_name=source_name,
         source=found,
         config=config,
         num_parameters=model.num_parameters(),
-        dtype=dtype,
+        dtype=model.dtype,
         used=adapted.used,
         resized=adapted.resized,
         copied=adapted.copied,
         new=adapted.new,
-        left_out=found.left_out | dict.fromkeys(replaced, "replaced by a new head"),
+        left_out=found.left_out | _replaced_head(found, options),
         processor=processor,
         comparison=comparison,
     )
 
 
-def _require_choice(option: str, value: Any, choices: Collection) -> None:
-    if value not in choices:
-        raise ConversionError(f"{option}: expected one of {', '.join(map(str, choices))}; got {value!r}")
+# ---- the model ----
 
 
-def target_config(
-    source: Source,
-    *,
-    attention_type: str | None = None,
-    num_frames: int | None = None,
-    image_size: int | tuple[int, int] | None = None,
-    labels: list[str] | None = None,
-    new_head: bool = False,
-) -> FALConfig:
-    """The configuration of the converted model, see [`convert`]."""
-    old = source.config
-    own_scheme = old.attention_type
-    if source.is_image_model:
-        own_scheme = source.declared.get("attention_type", FALConfig.attention_type)
-    scheme = attention_type or own_scheme
-    if scheme != old.attention_type and not source.is_image_model:
-        raise ConversionError(
-            f"{source.path}: expected attention_type {old.attention_type}, got {scheme}: frames see one another in "
-            "this model, and another scheme would give other results; image and space_only models can change theirs"
-        )
+def target_config(source: Source, options: ConversionOptions, labels: list[str] | None) -> FALConfig:
+    """The configuration of the converted model, with the names of its classes where they are given."""
+    old, scheme = source.config, _target_scheme(source, options)
     settings = old.to_dict()
     settings = {name: settings[name] for name in FALConfig.__annotations__ if name in settings}
     settings |= {"attention_type": scheme, "problem_type": old.problem_type, "id2label": old.id2label}
     settings |= {
-        "num_frames": old.num_frames if num_frames is None else num_frames,
-        "image_size": as_side(old.image_size if image_size is None else image_size),
+        "num_frames": old.num_frames if options.num_frames is None else options.num_frames,
+        "image_size": as_side(old.image_size if options.image_size is None else options.image_size),
     }
     if scheme != old.attention_type:  # an image model has no part in how time is attended to
         settings["cls_in_temporal_attention"] = FALConfig.cls_in_temporal_attention
         if old.position_embedding_type != "none":
             settings["position_embedding_type"] = "space_time"
-    keeps_head = source.has_head and not new_head
+    keeps_head = source.has_head and not options.new_head
     if labels is not None:
         if keeps_head and len(labels) != old.num_labels:
             raise ConversionError(
@@ -335,18 +260,24 @@ def target_config(
     return make_config(source.path, settings)
 
 
-def adapt(
-    source: Source,
-    config: FALConfig,
-    *,
-    new_head: bool = False,
-    time_table: Literal["zero", "normal"] = "zero",
-    resize: Literal["smooth", "nearest"] = "smooth",
-) -> Adapted:
+def _target_scheme(source: Source, options: ConversionOptions) -> str:
+    own = source.config.attention_type
+    if source.is_image_model:
+        return options.attention_type or source.declared.get("attention_type", FALConfig.attention_type)
+    if options.attention_type not in (None, own):
+        raise ConversionError(
+            f"{source.path}: expected attention_type {own}, got {options.attention_type}: frames see one another in "
+            "this model, and another scheme would give other results; image and space_only models can change theirs"
+        )
+    return own
+
+
+def adapt(source: Source, config: FALConfig, options: ConversionOptions) -> Adapted:
     """The source's tensors for another scheme, size and head; tensors of a new head are not among them."""
     adapted = Adapted()
-    tables = resize_tables(source, config, resize=resize)
-    kept = {name: tensor for name, tensor in source.tensors.items() if not (new_head and _is_of_head(name))}
+    tables = resize_tables(source, config, is_smooth=options.resize == "smooth")
+    replaced = _replaced_head(source, options)
+    kept = {name: tensor for name, tensor in source.tensors.items() if name not in replaced}
     for name, shape in expected_shapes(config).items():
         if name in tables:
             adapted.tensors[name] = tables[name]
@@ -358,8 +289,8 @@ def adapt(
         elif _is_of_head(name):
             adapted.new[name] = "drawn at random"
         elif name == TIME_TABLE:
-            adapted.tensors[name] = _start_time_table(source, shape, time_table)
-            adapted.new[name] = time_table
+            adapted.tensors[name] = _start_time_table(source, shape, options.time_table)
+            adapted.new[name] = options.time_table
         else:
             adapted.tensors[name] = _start_extra_step(source.tensors, name)
             adapted.copied.append(name)
@@ -370,12 +301,18 @@ def _is_of_head(name: str) -> bool:
     return name.startswith("classifier.")
 
 
+def _replaced_head(source: Source, options: ConversionOptions) -> dict[str, str]:
+    """Names of the source's tensors that a new head takes the place of, with the reason."""
+    replaced = [name for name in source.tensors if _is_of_head(name) and options.new_head]
+    return dict.fromkeys(replaced, "replaced by a new head")
+
+
 def _start_extra_step(tensors: Tensors, name: str) -> torch.Tensor:
     """A copy of the main step's tensor; the Linear that ends an extra step is zero and so leaves the step out."""
     if ".dense." in name:
-        like = tensors["fal.layers.0.steps.main.attention.o_proj." + name.rsplit(".", 1)[1]]
+        like = tensors[f"fal.layers.0.steps.{MAIN_STEP}.attention.o_proj." + name.rsplit(".", 1)[1]]
         return torch.zeros_like(like)
-    return tensors[re.sub(r"\.steps\.\w+\.", ".steps.main.", name)].clone()
+    return tensors[re.sub(r"\.steps\.\w+\.", f".steps.{MAIN_STEP}.", name)].clone()
 
 
 def _start_time_table(source: Source, shape: tuple[int, ...], kind: str) -> torch.Tensor:
@@ -385,20 +322,27 @@ def _start_time_table(source: Source, shape: tuple[int, ...], kind: str) -> torc
     return torch.randn(shape, generator=torch.Generator().manual_seed(0)) * positions.std()
 
 
-def resize_tables(source: Source, config: FALConfig, *, resize: str) -> Tensors:
+def resize_tables(source: Source, config: FALConfig, *, is_smooth: bool) -> Tensors:
     """The position and time tables that have another size in the target, at that size."""
     (old_frames, *old_grid), (frames, rows, columns) = source.config.grid_size, config.grid_size
     positions, times = source.tensors.get(POSITION_TABLE), source.tensors.get(TIME_TABLE)
-    embeddings, is_smooth = _source_embeddings(source), resize == "smooth"
     tables = {}
     if positions is not None and [rows, columns] != old_grid:
-        nearest = _resize_nearest(positions[:, 1:], rows * columns)
-        patches = embeddings.space_table(rows, columns).flatten(1, 3) if is_smooth else nearest
-        tables[POSITION_TABLE] = torch.cat([positions[:, :1], patches], dim=1)
+        resized = resize_position_table if is_smooth else _resize_positions_nearest
+        tables[POSITION_TABLE] = resized(positions, source.config.grid_size, (rows, columns))
     if times is not None and frames != old_frames:
-        nearest = _resize_nearest(times, frames)
-        tables[TIME_TABLE] = embeddings.time_table(frames)[:, :, 0, 0] if is_smooth else nearest
+        tables[TIME_TABLE] = resize_times(times, frames) if is_smooth else _resize_nearest(times, frames)
     return tables
+
+
+def resize_position_table(table: torch.Tensor, old_grid: Grid, size: tuple[int, int]) -> torch.Tensor:
+    """A position table `(1, 1 + H·W, D)` for `(rows, columns)` patches, as a model makes it for another clip."""
+    patches = resize_positions(table[:, 1:].unflatten(1, old_grid[1:]), size)
+    return torch.cat([table[:, :1], patches.flatten(1, 2)], dim=1)
+
+
+def _resize_positions_nearest(table: torch.Tensor, old_grid: Grid, size: tuple[int, int]) -> torch.Tensor:
+    return torch.cat([table[:, :1], _resize_nearest(table[:, 1:], size[0] * size[1])], dim=1)
 
 
 def _resize_nearest(table: torch.Tensor, length: int) -> torch.Tensor:
@@ -406,31 +350,31 @@ def _resize_nearest(table: torch.Tensor, length: int) -> torch.Tensor:
     return nn.functional.interpolate(table.transpose(1, 2), size=length, mode="nearest").transpose(1, 2)
 
 
-@torch.no_grad()
-def _source_embeddings(source: Source) -> FALEmbeddings:
-    with torch.device("meta"):
-        embeddings = FALEmbeddings(source.config)
-    prefix = "fal.embeddings."
-    state = {name.removeprefix(prefix): source.tensors[name] for name in source.tensors if name.startswith(prefix)}
-    embeddings.load_state_dict(state, assign=True)
-    return embeddings.requires_grad_(False)
-
-
 def build_model(
-    path: Path, adapted: Adapted, config: FALConfig, dtype: torch.dtype
+    source: Source, adapted: Adapted, config: FALConfig, options: ConversionOptions
 ) -> FALVideoClassifierForVideoClassification:
     """The classifier of the tensors; what is not among them, a new head, is drawn with a fixed seed."""
+    dtype = getattr(torch, options.dtype_name) if options.dtype_name else _kept_dtype(source.tensors)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model, info = FALVideoClassifierForVideoClassification.from_pretrained(
-            None, config=config, state_dict=dict(adapted.tensors), dtype=dtype, output_loading_info=True
-        )
+        model, info = _load(FALVideoClassifierForVideoClassification, config, dict(adapted.tensors), dtype)
     if info["missing_keys"] != adapted.new.keys() - adapted.tensors.keys() or info["unexpected_keys"]:
-        raise ConversionError(f"{path}: expected every tensor to be loaded, got {info}")
+        raise ConversionError(f"{source.path}: expected every tensor to be loaded, got {info}")
     for name, tensor in model.state_dict().items():
         if not torch.isfinite(tensor).all():
-            raise ConversionError(f"{path}: {name}: has numbers beyond the range of {dtype}; choose another --dtype")
+            raise ConversionError(
+                f"{source.path}: {name}: has numbers beyond the range of {dtype}; choose another --dtype"
+            )
     return model.eval()
+
+
+def _load(
+    model_class: type[Model], config: PreTrainedConfig, state: Tensors, dtype: torch.dtype, **options: Any
+) -> tuple[Model, dict[str, Any]]:
+    """A model of tensors, and which of them were missing or left over."""
+    return model_class.from_pretrained(  # pyright: ignore[reportReturnType]  # the hint leaves out the second part
+        None, config=config, state_dict=state, dtype=dtype, output_loading_info=True, **options
+    )
 
 
 def _kept_dtype(tensors: Tensors) -> torch.dtype:
@@ -479,16 +423,6 @@ def _keeps_head(adapted: Adapted) -> bool:
     return not any(_is_of_head(name) for name in adapted.new)
 
 
-# On which part of a clip a scheme's main step sees what an image model sees: all patches of a frame, each once.
-PROBE_GRIDS: dict[str, Callable[[int, int, int], tuple[int, int, int]]] = {
-    "space_only": lambda frames, rows, columns: (frames, rows, columns),
-    "divided_space_time": lambda frames, rows, columns: (frames, rows, columns),
-    "joint_space_time": lambda frames, rows, columns: (1, rows, columns),
-    "sparse_local_global": lambda frames, rows, columns: (2, 1, 1),
-    "axial": lambda frames, rows, columns: (frames, rows, 1),
-}
-
-
 @torch.no_grad()
 def compare(folder: Path, source: Source, *, dtype: torch.dtype, keeps_head: bool) -> Comparison:
     """
@@ -502,10 +436,10 @@ def compare(folder: Path, source: Source, *, dtype: torch.dtype, keeps_head: boo
     """
     model_class = FALVideoClassifierForVideoClassification if keeps_head else FALModel
     model = model_class.from_pretrained(folder, dtype=torch.float32).eval()
-    config, embeddings = model.config, (model.fal if keeps_head else model).embeddings
-    grid = config.grid_size
+    embeddings = (model.fal if isinstance(model, FALVideoClassifierForVideoClassification) else model).embeddings
+    config, grid = model.config, model.config.grid_size
     if source.is_image_model:
-        grid = PROBE_GRIDS[config.attention_type](*grid)
+        grid = ATTENTION_SCHEMES[config.attention_type].image_grid(grid)
         if embeddings.time_embeddings is not None:
             embeddings.time_embeddings.zero_()
     frames, rows, columns = grid
@@ -531,7 +465,7 @@ def _result(outputs: Any) -> torch.Tensor:
 
 
 def load_original(
-    source: Source, embeddings: FALEmbeddings, grid: tuple[int, int, int], *, dtype: torch.dtype, keeps_head: bool
+    source: Source, embeddings: FALEmbeddings, grid: Grid, *, dtype: torch.dtype, keeps_head: bool
 ) -> PreTrainedModel:
     """The source's tensors in the class that they were made for, with tables for a grid of patches."""
     frames, rows, columns = grid
@@ -539,19 +473,18 @@ def load_original(
     state = {name: tensor.to(dtype).float() for name, tensor in source.native.items()}
     tables = {}
     if embeddings.position_embeddings is not None and (rows, columns) != source.config.grid_size[1:]:
-        patches = embeddings.space_table(rows, columns).flatten(1, 3)
-        tables["position_embeddings"] = torch.cat([embeddings.position_embeddings[:, :1], patches], dim=1)
+        positions = resize_position_table(embeddings.position_embeddings, embeddings.table_grid, (rows, columns))
+        tables["position_embeddings"] = positions
     if not source.is_image_model and embeddings.time_embeddings is not None and frames != source.config.num_frames:
-        tables["time_embeddings"] = embeddings.time_table(frames)[:, :, 0, 0]
+        tables["time_embeddings"] = resize_times(embeddings.time_embeddings, frames)
     for table, value in tables.items():
         state |= {name: value for name in state if name.endswith(f"embeddings.{table}")}
     model_class = source.layout.classes[0 if keeps_head else 1]
-    config = _original_config(source, model_class.config_class, grid=(frames, rows, columns))
+    config_class: type[PreTrainedConfig] = model_class.config_class  # pyright: ignore[reportAssignmentType]  # never None
+    config = _original_config(source, config_class, grid=(frames, rows, columns))
     state = {name: tensor for name, tensor in state.items() if name not in source.left_out}
     options = {"add_pooling_layer": False} if model_class is ViTModel else {}
-    model, info = model_class.from_pretrained(
-        None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True, **options
-    )
+    model, info = _load(model_class, config, state, torch.float32, **options)
     if info["missing_keys"]:
         raise ConversionError(
             f"{source.path}: {model_class.__name__} misses {', '.join(sorted(info['missing_keys']))}"
@@ -564,12 +497,13 @@ def load_original(
 def _original_config(source: Source, config_class: type[PreTrainedConfig], *, grid) -> PreTrainedConfig:
     """The source's configuration in its own class, for clips of a grid of patches."""
     frames, rows, columns = grid
-    settings = source.config.to_dict() | source.declared
+    settings: dict[str, Any] = source.config.to_dict() | source.declared
     size = {"num_frames": frames, "image_size": [side * settings["patch_size"] for side in (rows, columns)]}
     # typed as a whole number in one of the classes, and of no effect on results
     names = config_class.__annotations__.keys() - {"drop_path_rate"}
     settings = {name: value for name, value in (settings | size).items() if name in names}
-    return config_class(**settings, num_labels=source.config.num_labels)
+    settings["num_labels"] = source.config.num_labels
+    return config_class(**settings)
 
 
 def _require_parity(path: Path, comparison: Comparison, tolerance: float) -> None:
@@ -581,6 +515,14 @@ def _require_parity(path: Path, comparison: Comparison, tolerance: float) -> Non
 
 
 # ---- the folder ----
+
+
+def _add_code_and_card(folder: Path, source: Source, options: ConversionOptions, comparison: Comparison) -> None:
+    if options.with_code:
+        add_code(folder)
+    origin = f"Converted from `{source.name}` ({source.layout.name}): {comparison}."
+    base_model = options.base_model or source.hub_id
+    write_model_card(folder, license=options.license, base_model=base_model, origin=origin, repo_id=options.repo_id)
 
 
 def _require_room(output: Path, overwrite: bool) -> None:
@@ -606,4 +548,4 @@ def _move(folder: Path, output: Path, workplace: Path) -> None:
     folder.rename(output)
 
 
-__all__ = ["Comparison", "Conversion", "ConversionError", "convert"]
+__all__ = ["STAGES", "Comparison", "Conversion", "convert"]

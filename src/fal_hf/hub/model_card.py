@@ -101,7 +101,8 @@ def build_model_card(
     _require_metadata(license, license_name, [*datasets, *([base_model] if base_model is not None else [])])
     if not (folder / CONFIG_NAME).is_file():
         raise ValueError(f"{folder}: expected a folder with a FAL model, got one without {CONFIG_NAME}")
-    config, processor = FALConfig.from_pretrained(folder), FALVideoProcessor.from_pretrained(folder)
+    config = FALConfig.from_pretrained(folder)
+    processor: FALVideoProcessor = FALVideoProcessor.from_pretrained(folder)  # pyright: ignore[reportAssignmentType]  # a pair only where asked for
     repo_id = repo_id or folder.resolve().name
     name = name or repo_id.split("/")[-1]
     metadata = ModelCardData(
@@ -135,11 +136,11 @@ def _require_metadata(license: str, license_name: str | None, ids: Sequence[str]
     """What the Hub would refuse is refused here, before anything is uploaded."""
     if license not in LICENSES:
         raise ValueError(
-            f"expected a licence identifier of the Hub (mit, apache-2.0, cc-by-nc-4.0, ...; all are in "
-            f"fal_hf.hub.model_card.LICENSES), got {license!r}; for another licence pass 'other' and license_name"
+            f"expected a license identifier of the Hub (mit, apache-2.0, cc-by-nc-4.0, ...; all are in "
+            f"fal_hf.hub.model_card.LICENSES), got {license!r}; for another license pass 'other' and license_name"
         )
     if license == "other" and license_name is None:
-        raise ValueError("expected a license_name with the licence 'other', got none")
+        raise ValueError("expected a license_name with the license 'other', got none")
     for repo_id in ids:
         validate_repo_id(repo_id)
 
@@ -149,10 +150,11 @@ def _require_metadata(license: str, license_name: str | None, ids: Sequence[str]
 
 def describe_labels(config: FALConfig) -> str:
     """The labels in the order of the logits, folded away where they are many."""
-    names = ", ".join(_as_code(config.id2label[index]) for index in sorted(config.id2label))
-    if config.num_labels <= MAX_LABELS_IN_SIGHT:
-        return names
-    return f"<details>\n<summary>{config.num_labels} labels</summary>\n\n{names}\n\n</details>"
+    names = [_as_code(name) for _, name in sorted((config.id2label or {}).items())]
+    text = ", ".join(names)
+    if len(names) <= MAX_LABELS_IN_SIGHT:
+        return text
+    return f"<details>\n<summary>{len(names)} labels</summary>\n\n{text}\n\n</details>"
 
 
 def _as_code(text: str) -> str:
@@ -235,12 +237,12 @@ def describe_preprocessing(processor: FALVideoProcessor) -> str:
     if processor.do_resize:
         rows["resize"] = f"{_describe_size(processor.size)}, {PILImageResampling(processor.resample).name.lower()}"
     if processor.do_center_crop:
-        rows["centre crop"] = _describe_size(processor.crop_size)
+        rows["center crop"] = _describe_size(processor.crop_size)
     if processor.do_rescale:
         rows["values"] = f"divided by {1 / processor.rescale_factor:g}"
     if processor.do_normalize:
         mean, std = (", ".join(f"{value:g}" for value in values) for values in _mean_and_std(processor))
-        rows["normalisation"] = f"mean {mean}; standard deviation {std}"
+        rows["normalization"] = f"mean {mean}; standard deviation {std}"
     rows["channels"] = "blue, green, red" if processor.do_flip_channel_order else "red, green, blue"
     return _as_table(rows)
 

@@ -1,11 +1,15 @@
+# SPDX-License-Identifier: MIT
+
 """FALConfig: every size and every choice of a FAL model; bad values are rejected at construction."""
 
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
+from transformers.utils.auto_docstring import auto_docstring
 
-ATTENTION_TYPES = ("divided_space_time", "space_only", "joint_space_time", "sparse_local_global", "axial")
+from .attention_schemes import ATTENTION_TYPES
+
 ATTENTION_ORDERS = ("time_space", "space_time", "parallel")
 POSITION_EMBEDDING_TYPES = ("space_time", "space_only", "none")
 
@@ -25,48 +29,59 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+@auto_docstring(
+    custom_intro="""
+    The configuration of a [`FALModel`]. The defaults are the paper's base model: 8 frames of 224 x 224 pixels,
+    12 divided space-time blocks of width 768. A value of the wrong type, and values that contradict one another, raise
+    a `huggingface_hub.errors.StrictDataclassError` that says what was expected.
+    """
+)
 @strict
 class FALConfig(PreTrainedConfig):
     r"""
-    The configuration of a [`FALModel`]. The defaults are the paper's base model: 8 frames of 224 x 224 pixels,
-    12 divided space-time blocks of width 768.
-
-    Args:
-        hidden_size (`int`, defaults to 768): Width D of the tokens.
-        num_hidden_layers (`int`, defaults to 12): Number L of blocks.
-        num_attention_heads (`int`, defaults to 12): Number of heads of each attention step; divides `hidden_size`.
-        intermediate_size (`int`, defaults to 3072): Width of the hidden layer of each block's MLP.
-        hidden_act (`str`, defaults to `"gelu"`): Activation of the MLPs.
-        hidden_dropout_prob (`float`, defaults to 0.0): Dropout of embeddings, attention outputs and MLPs.
-        attention_probs_dropout_prob (`float`, defaults to 0.0): Dropout of the attention weights.
-        drop_path_rate (`float`, defaults to 0.0):
-            Stochastic depth: probability of leaving out the last block's residuals for a sample; it grows linearly
-            from 0 at the first block.
-        initializer_range (`float`, defaults to 0.02): Standard deviation of the truncated normal initialisation.
-        layer_norm_eps (`float`, defaults to 1e-6): Epsilon of the layer norms.
-        qkv_bias (`bool`, defaults to `True`): Whether the query, key and value projections have a bias.
-        image_size (`int` or `[height, width]`, defaults to 224):
-            Frame size in pixels that the position table is made for. Other sizes interpolate the table.
-        patch_size (`int`, defaults to 16): Side P of a patch in pixels.
-        num_channels (`int`, defaults to 3): Colour channels of a frame.
-        num_frames (`int`, defaults to 8):
-            Frames of a clip that the time table is made for. Other counts interpolate the table.
-        attention_type (`str`, defaults to `"divided_space_time"`):
-            The space-time attention scheme (paper, table 1): `"divided_space_time"`, `"space_only"`,
-            `"joint_space_time"`, `"sparse_local_global"` or `"axial"`.
-        attention_order (`str`, defaults to `"time_space"`):
-            Order of divided attention (paper, section 4.14): `"time_space"`, `"space_time"` or `"parallel"`.
-        position_embedding_type (`str`, defaults to `"space_time"`):
-            Learned tables that are added to the patches (paper, table 4): `"space_time"`, `"space_only"` or `"none"`.
-        cls_in_temporal_attention (`bool`, defaults to `True`):
-            Whether the CLS token is a key of the temporal step, as the paper's equation has it. TimeSformer
-            checkpoints leave it out: a `config.json` without this entry is read as `False`.
-        classifier_hidden_size (`int`, *optional*):
-            Width of the hidden layer of the classification head. `None` is a linear head.
-
-    Raises:
-        `huggingface_hub.errors.StrictDataclassError`: for a value of the wrong type, and for values that contradict
-            one another; the message says what was expected.
+    hidden_size (`int`, defaults to 768):
+        Width D of the tokens.
+    num_hidden_layers (`int`, defaults to 12):
+        Number L of blocks.
+    num_attention_heads (`int`, defaults to 12):
+        Number of heads of each attention step; divides `hidden_size`.
+    intermediate_size (`int`, defaults to 3072):
+        Width of the hidden layer of each block's MLP.
+    hidden_act (`str`, defaults to `"gelu"`):
+        Activation of the MLPs.
+    hidden_dropout_prob (`float`, defaults to 0.0):
+        Dropout of embeddings, attention outputs and MLPs.
+    attention_probs_dropout_prob (`float`, defaults to 0.0):
+        Dropout of the attention weights.
+    drop_path_rate (`float`, defaults to 0.0):
+        Stochastic depth: probability of leaving out the last block's residuals for a sample; it grows linearly
+        from 0 at the first block.
+    initializer_range (`float`, defaults to 0.02):
+        Standard deviation of the truncated normal initialization.
+    layer_norm_eps (`float`, defaults to 1e-6):
+        Epsilon of the layer norms.
+    qkv_bias (`bool`, defaults to `True`):
+        Whether the query, key and value projections have a bias.
+    image_size (`int` or `[height, width]`, defaults to 224):
+        Frame size in pixels that the position table is made for. Other sizes interpolate the table.
+    patch_size (`int`, defaults to 16):
+        Side P of a patch in pixels.
+    num_channels (`int`, defaults to 3):
+        Color channels of a frame.
+    num_frames (`int`, defaults to 8):
+        Frames of a clip that the time table is made for. Other counts interpolate the table.
+    attention_type (`str`, defaults to `"divided_space_time"`):
+        The space-time attention scheme (paper, table 1): `"divided_space_time"`, `"space_only"`,
+        `"joint_space_time"`, `"sparse_local_global"` or `"axial"`.
+    attention_order (`str`, defaults to `"time_space"`):
+        Order of divided attention (paper, section 4.14): `"time_space"`, `"space_time"` or `"parallel"`.
+    position_embedding_type (`str`, defaults to `"space_time"`):
+        Learned tables that are added to the patches (paper, table 4): `"space_time"`, `"space_only"` or `"none"`.
+    cls_in_temporal_attention (`bool`, defaults to `True`):
+        Whether the CLS token is a key of the temporal step, as the paper's equation has it. TimeSformer
+        checkpoints leave it out: a `config.json` without this entry is read as `False`.
+    classifier_hidden_size (`int`, *optional*):
+        Width of the hidden layer of the classification head. `None` is a linear head.
 
     Example:
 
@@ -189,4 +204,4 @@ class FALConfig(PreTrainedConfig):
             )
 
 
-__all__ = ["ATTENTION_TYPES", "PRESETS", "FALConfig"]
+__all__ = ["PRESETS", "FALConfig"]

@@ -1,6 +1,8 @@
+# SPDX-License-Identifier: MIT
+
 """
 FAL, a convolution-free space-time transformer for video classification, in the order that a clip flows through it:
-patches, embeddings, neighbourhoods, attention, blocks, model, classifier.
+patches, embeddings, neighborhoods, attention, blocks, model, classifier.
 
 Shapes: B clips, T frames, H rows and W columns of patches, D = hidden_size. A clip is one sequence of tokens,
 (B, C + T·H·W, D): C CLS tokens, then the patches in the order of time, row, column. C is 1, but for space-only
@@ -9,85 +11,99 @@ attention, where each frame keeps a CLS token of its own (C = T) until they are 
 T, H and W are read from the input, never from the configuration.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from itertools import product
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torchvision.ops import StochasticDepth
 from transformers import initialization as init
 from transformers.activations import ACT2FN
-from transformers.conversion_mapping import register_checkpoint_conversion_mapping
-from transformers.core_model_loading import ConversionOps, WeightConverter, WeightRenaming
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import ModelOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
-from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, auto_docstring
-from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.processing_utils import Unpack  # pyright: ignore[reportPrivateImportUsage]  # the library's way
+from transformers.utils.auto_docstring import auto_docstring
+from transformers.utils.generic import (
+    ModelOutput,
+    TransformersKwargs,
+    can_return_tuple,
+    merge_with_config_defaults,
+)
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
+from .attention_schemes import ATTENTION_SCHEMES, MAIN_STEP, STEP_ATTENTIONS, Grid
+from .composed_linear import apply_linears
 from .configuration_fal import FALConfig
+from .timesformer_names import register_timesformer_names
 
-Grid = tuple[int, int, int]
+Cell = tuple[slice, slice, slice]  # of time, rows and columns
 
 # CUDA's fused attention kernels put the rows of a batch on a launch axis of this length.
 MAX_CUDA_ATTENTION_ROWS = 65_535
 
 
+@auto_docstring(custom_intro="What [`FALModel`] returns.")
 @dataclass
 class FALModelOutput(ModelOutput):
+    r"""
+    last_hidden_state (`torch.Tensor` of shape `(B, 1 + T·H·W, D)`):
+        All tokens after the last layer norm, CLS first, then the patches in the order of time, row, column.
+    pooler_output (`torch.Tensor` of shape `(B, D)`):
+        The clip's embedding y, the CLS token after the last layer norm (paper, equation 10).
+    hidden_states (`tuple(torch.Tensor)`, *optional*, returned with `output_hidden_states=True`):
+        The tokens before the first block and after each one, of shape `(B, C + T·H·W, D)`.
+    attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
+        Weights of each block's main step, one of shape `(B, groups, heads, queries, keys)` a block: over the frame
+        (groups are the frames) for divided and space-only attention, over the clip for joint, over a column for axial,
+        over the strided tokens for sparse local-global. The CLS token is the first query and the first key.
+    temporal_attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
+        Weights of the temporal step of divided and axial attention, one of shape `(B, H·W, heads, T, keys)` a block.
+        With `cls_in_temporal_attention` the first key is the CLS token.
+    local_attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
+        Weights of the local step of sparse local-global attention.
+    row_attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
+        Weights of the row step of axial attention.
     """
-    What [`FALModel`] returns.
 
-    Args:
-        last_hidden_state (`torch.FloatTensor` of shape `(B, 1 + T·H·W, D)`):
-            All tokens after the last layer norm, CLS first, then the patches in the order of time, row, column.
-        pooler_output (`torch.FloatTensor` of shape `(B, D)`):
-            The clip's embedding y, the CLS token after the last layer norm (paper, equation 10).
-        hidden_states (`tuple` of `torch.FloatTensor` of shape `(B, C + T·H·W, D)`):
-            The tokens before the first block and after each one, when `output_hidden_states` asks for them.
-        attentions (`tuple`, one of shape `(B, groups, heads, queries, keys)` a block):
-            Weights of each block's main step, when `output_attentions=True`: over the frame (groups are the frames)
-            for divided and space-only attention, over the clip for joint, over a column for axial, over the strided
-            tokens for sparse local-global. The CLS token is the first query and the first key.
-        temporal_attentions (`tuple`, one of shape `(B, H·W, heads, T, keys)` a block):
-            Weights of the temporal step of divided and axial attention. With `cls_in_temporal_attention` the first
-            key is the CLS token.
-        local_attentions, row_attentions (`tuple`):
-            Weights of the local step of sparse local-global and of the row step of axial attention.
-    """
-
-    last_hidden_state: torch.FloatTensor | None = None
-    pooler_output: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
-    temporal_attentions: tuple[torch.FloatTensor, ...] | None = None
-    local_attentions: tuple[torch.FloatTensor, ...] | None = None
-    row_attentions: tuple[torch.FloatTensor, ...] | None = None
+    last_hidden_state: torch.Tensor | None = None
+    pooler_output: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    temporal_attentions: tuple[torch.Tensor, ...] | None = None
+    local_attentions: tuple[torch.Tensor, ...] | None = None
+    row_attentions: tuple[torch.Tensor, ...] | None = None
 
 
+@auto_docstring(custom_intro="What [`FALVideoClassifierForVideoClassification`] returns.")
 @dataclass
 class FALVideoClassifierOutput(ModelOutput):
+    r"""
+    loss (`torch.Tensor` of shape `()`, *optional*, returned with `labels`):
+        The loss.
+    logits (`torch.Tensor` of shape `(B, num_labels)`):
+        The scores before softmax or sigmoid.
+    hidden_states (`tuple(torch.Tensor)`, *optional*, returned with `output_hidden_states=True`):
+        As in [`FALModelOutput`], like all that follow.
+    attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
+        Weights of each block's main step.
+    temporal_attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
+        Weights of the temporal step of divided and axial attention.
+    local_attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
+        Weights of the local step of sparse local-global attention.
+    row_attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
+        Weights of the row step of axial attention.
     """
-    What [`FALVideoClassifierForVideoClassification`] returns.
 
-    Args:
-        loss (`torch.FloatTensor` of shape `()`): The loss, when `labels` are given.
-        logits (`torch.FloatTensor` of shape `(B, num_labels)`): The scores before softmax or sigmoid.
-        hidden_states, attentions, temporal_attentions, local_attentions, row_attentions:
-            As in [`FALModelOutput`].
-    """
-
-    loss: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
-    temporal_attentions: tuple[torch.FloatTensor, ...] | None = None
-    local_attentions: tuple[torch.FloatTensor, ...] | None = None
-    row_attentions: tuple[torch.FloatTensor, ...] | None = None
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    temporal_attentions: tuple[torch.Tensor, ...] | None = None
+    local_attentions: tuple[torch.Tensor, ...] | None = None
+    row_attentions: tuple[torch.Tensor, ...] | None = None
 
 
 class FALPatchEmbeddings(nn.Module):
@@ -133,10 +149,10 @@ class FALEmbeddings(nn.Module):
     def __init__(self, config: FALConfig):
         super().__init__()
         frames, rows, columns = config.grid_size
+        self.cls_per_frame = ATTENTION_SCHEMES[config.attention_type].frames_apart
         has_positions = config.position_embedding_type != "none"
-        has_times = config.position_embedding_type == "space_time" and config.attention_type != "space_only"
+        has_times = config.position_embedding_type == "space_time" and not self.cls_per_frame
         self.table_grid = (frames, rows, columns)
-        self.cls_per_frame = config.attention_type == "space_only"
         self.patch_embeddings = FALPatchEmbeddings(config)
         self.cls_token = nn.Parameter(torch.empty(1, 1, config.hidden_size))
         self.position_embeddings = (
@@ -148,44 +164,44 @@ class FALEmbeddings(nn.Module):
     def forward(self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = True) -> tuple[torch.Tensor, Grid]:
         """`(B, T, channels, height, width)` pixels to `(B, C + T·H·W, D)` tokens and the grid (T, H, W)."""
         patches = self.patch_embeddings(pixel_values)
-        batch, *grid, width = patches.shape
-        if not interpolate_pos_encoding and tuple(grid) != self.table_grid:
+        batch, frames, rows, columns, width = patches.shape
+        grid = (frames, rows, columns)
+        if not interpolate_pos_encoding and grid != self.table_grid:
             raise ValueError(
-                f"expected a grid of (frames, rows, columns) = {self.table_grid} patches, got {tuple(grid)}; "
+                f"expected a grid of (frames, rows, columns) = {self.table_grid} patches, got {grid}; "
                 "interpolate_pos_encoding=True fits the tables to other sizes"
             )
         cls_token = self.cls_token
         if self.position_embeddings is not None:
             cls_token = cls_token + self.position_embeddings[:, :1]
-            patches = patches + self.space_table(*grid[1:])
+            table = self.position_embeddings[:, 1:].unflatten(1, self.table_grid[1:])  # (1, H, W, D)
+            patches = patches + resize_positions(table, grid[1:])[:, None]
         if self.time_embeddings is not None:
-            patches = patches + self.time_table(grid[0])
-        num_cls = grid[0] if self.cls_per_frame else 1
+            patches = patches + resize_times(self.time_embeddings, grid[0])[:, :, None, None]
+        num_cls = frames if self.cls_per_frame else 1
         tokens = torch.cat([cls_token.expand(batch, num_cls, width), patches.flatten(1, 3)], dim=1)
-        return self.dropout(tokens), tuple(grid)
-
-    def space_table(self, rows: int, columns: int) -> torch.Tensor:
-        """The position table for a grid of patches, `(1, 1, rows, columns, D)`; bicubic where it has another size."""
-        table = self.position_embeddings[:, 1:].unflatten(1, self.table_grid[1:])  # (1, H, W, D)
-        if (rows, columns) != self.table_grid[1:]:
-            table = nn.functional.interpolate(
-                table.permute(0, 3, 1, 2).float(), size=(rows, columns), mode="bicubic", align_corners=False
-            )
-            table = table.permute(0, 2, 3, 1).to(self.position_embeddings.dtype)
-        return table[:, None]
-
-    def time_table(self, frames: int) -> torch.Tensor:
-        """The time table for a number of frames, `(1, frames, 1, 1, D)`; linear where it has another length."""
-        table = self.time_embeddings
-        if frames != self.table_grid[0]:
-            table = nn.functional.interpolate(
-                table.transpose(1, 2).float(), size=frames, mode="linear", align_corners=False
-            )
-            table = table.transpose(1, 2).to(self.time_embeddings.dtype)
-        return table[:, :, None, None]
+        return self.dropout(tokens), grid
 
 
-class Neighbourhood:
+def resize_positions(table: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """A position table `(1, H, W, D)` for `(rows, columns)` patches, `(1, rows, columns, D)`; bicubic."""
+    if tuple(table.shape[1:3]) == size:
+        return table
+    channels_first = table.permute(0, 3, 1, 2).float()
+    resized = nn.functional.interpolate(channels_first, size=size, mode="bicubic", align_corners=False)
+    return resized.permute(0, 2, 3, 1).to(table.dtype)
+
+
+def resize_times(table: torch.Tensor, frames: int) -> torch.Tensor:
+    """A time table `(1, T, D)` for a number of frames, `(1, frames, D)`; linear."""
+    if table.shape[1] == frames:
+        return table
+    channels_first = table.transpose(1, 2).float()
+    resized = nn.functional.interpolate(channels_first, size=frames, mode="linear", align_corners=False)
+    return resized.transpose(1, 2).to(table.dtype)
+
+
+class Neighborhood:
     """
     Which patches attend to one another in an attention step: disjoint groups, in each of which every patch is a
     query and a key. The CLS token is one more key of every group, in front, unless `keys_cls` is False, and one more
@@ -196,7 +212,9 @@ class Neighbourhood:
     """
 
     queries_cls = True
-    keys_cls = True
+
+    def __init__(self, config: FALConfig):
+        self.keys_cls = True
 
     def partition(self, patches: torch.Tensor) -> list[torch.Tensor]:
         """`(B, T, H, W, D)` patches to groups `(B, groups, length, D)`."""
@@ -228,7 +246,7 @@ def average_cls(copies: list[torch.Tensor], num_cls: int) -> torch.Tensor:
     return cls_tokens.mean(dim=1, keepdim=True) if num_cls == 1 else cls_tokens
 
 
-class Clip(Neighbourhood):
+class Clip(Neighborhood):
     """All tokens of the clip (paper, equation 5): one group, which is the sequence as it stands."""
 
     def group(self, tokens, num_cls, grid):
@@ -238,7 +256,7 @@ class Clip(Neighbourhood):
         return groups[0][:, 0]
 
 
-class Frame(Neighbourhood):
+class Frame(Neighborhood):
     """The patches of one frame (paper, equation 6)."""
 
     def partition(self, patches):
@@ -248,13 +266,13 @@ class Frame(Neighbourhood):
         return groups[0].unflatten(2, grid[1:])
 
 
-class Time(Neighbourhood):
+class Time(Neighborhood):
     """The patches of one place in all frames (paper, section 3.5). The CLS token has no place: it is a key only."""
 
     queries_cls = False
 
-    def __init__(self, keys_cls: bool):
-        self.keys_cls = keys_cls
+    def __init__(self, config: FALConfig):
+        self.keys_cls = config.cls_in_temporal_attention
 
     def partition(self, patches):
         return [patches.flatten(2, 3).transpose(1, 2)]
@@ -263,7 +281,7 @@ class Time(Neighbourhood):
         return groups[0].transpose(1, 2).unflatten(2, grid[1:])
 
 
-class Row(Neighbourhood):
+class Row(Neighborhood):
     """The patches of one row of one frame: axial attention over the width."""
 
     def partition(self, patches):
@@ -273,7 +291,7 @@ class Row(Neighbourhood):
         return groups[0].unflatten(1, grid[:2])
 
 
-class Column(Neighbourhood):
+class Column(Neighborhood):
     """The patches of one column of one frame: axial attention over the height."""
 
     def partition(self, patches):
@@ -284,24 +302,25 @@ class Column(Neighbourhood):
         return groups[0].unflatten(1, (frames, columns)).transpose(2, 3)
 
 
-class CellNeighbourhood(Neighbourhood):
+class CellNeighborhood(Neighborhood):
     """Groups that are cut out of the grid by slices. Cells of one size are attended to in one call."""
 
-    def cells(self, grid: Grid) -> Iterator[tuple[slice, slice, slice]]:
+    def cells(self, grid: Grid) -> Iterator[Cell]:
         """The slices (time, rows, columns) of each group; none is empty."""
         raise NotImplementedError
 
-    def cells_by_size(self, grid: Grid) -> list[list[tuple[slice, ...]]]:
-        by_size: dict[tuple[int, ...], list[tuple[slice, ...]]] = {}
+    def cells_by_size(self, grid: Grid) -> list[list[Cell]]:
+        by_size: dict[tuple[int, ...], list[Cell]] = {}
         for cell in self.cells(grid):
             size = tuple(len(range(length)[part]) for length, part in zip(grid, cell, strict=True))
             by_size.setdefault(size, []).append(cell)
         return list(by_size.values())
 
     def partition(self, patches):
+        frames, rows, columns = patches.shape[1:4]
         return [
             torch.stack([patches[(slice(None), *cell)].flatten(1, 3) for cell in cells], dim=1)
-            for cells in self.cells_by_size(tuple(patches.shape[1:4]))
+            for cells in self.cells_by_size((frames, rows, columns))
         ]
 
     def restore(self, groups, grid):
@@ -313,7 +332,7 @@ class CellNeighbourhood(Neighbourhood):
         return patches
 
 
-class Local(CellNeighbourhood):
+class Local(CellNeighborhood):
     """
     One of the 2 x 2 windows of T x H/2 x W/2 patches that tile the clip (paper, section 3.5). Of an odd side the first
     window has one patch more.
@@ -326,7 +345,7 @@ class Local(CellNeighbourhood):
                 yield slice(0, grid[0]), rows, columns
 
 
-class Strided(CellNeighbourhood):
+class Strided(CellNeighborhood):
     """
     The patches of the whole clip at a stride of 2 in time, height and width, counted from the query (paper,
     section 3.5): up to 8 groups, one for each parity of frame, row and column.
@@ -335,18 +354,25 @@ class Strided(CellNeighbourhood):
     def cells(self, grid):
         for starts in product(range(2), repeat=3):
             if all(start < side for start, side in zip(starts, grid, strict=True)):
-                yield tuple(slice(start, side, 2) for start, side in zip(starts, grid, strict=True))
+                times, rows, columns = (slice(start, side, 2) for start, side in zip(starts, grid, strict=True))
+                yield times, rows, columns
 
 
-# The steps of each scheme in the order of the paper's table 1. Every scheme has a step "main", a Vision Transformer's
-# own attention; the others are extra steps, each with a Linear that starts at zero.
-ATTENTION_SCHEMES: dict[str, Callable[[FALConfig], dict[str, Neighbourhood]]] = {
-    "space_only": lambda config: {"main": Frame()},
-    "joint_space_time": lambda config: {"main": Clip()},
-    "divided_space_time": lambda config: {"temporal": Time(config.cls_in_temporal_attention), "main": Frame()},
-    "sparse_local_global": lambda config: {"local": Local(), "main": Strided()},
-    "axial": lambda config: {"temporal": Time(config.cls_in_temporal_attention), "row": Row(), "main": Column()},
+NEIGHBORHOODS: dict[str, type[Neighborhood]] = {
+    "clip": Clip,
+    "frame": Frame,
+    "time": Time,
+    "row": Row,
+    "column": Column,
+    "local": Local,
+    "strided": Strided,
 }
+
+
+def make_neighborhoods(config: FALConfig) -> dict[str, Neighborhood]:
+    """The neighborhood of each step of the configured scheme, in its order."""
+    steps = ATTENTION_SCHEMES[config.attention_type].steps
+    return {step: NEIGHBORHOODS[name](config) for step, name in steps.items()}
 
 
 def eager_attention_forward(
@@ -369,12 +395,12 @@ def eager_attention_forward(
 
 
 class FALAttention(nn.Module):
-    """Multi-head self-attention within the groups of one neighbourhood (paper, equations 2 to 8)."""
+    """Multi-head self-attention within the groups of one neighborhood (paper, equations 2 to 8)."""
 
-    def __init__(self, config: FALConfig, neighbourhood: Neighbourhood):
+    def __init__(self, config: FALConfig, neighborhood: Neighborhood):
         super().__init__()
         self.config = config
-        self.neighbourhood = neighbourhood
+        self.neighborhood = neighborhood
         self.num_heads = config.num_attention_heads
         self.scaling = (config.hidden_size // config.num_attention_heads) ** -0.5
         self.attention_dropout = config.attention_probs_dropout_prob
@@ -383,25 +409,20 @@ class FALAttention(nn.Module):
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(
-        self,
-        hidden_states: torch.Tensor,
-        grid: Grid,
-        cls_only: bool = False,
-        projects: bool = True,
-        **kwargs: Unpack[TransformersKwargs],
+        self, hidden_states: torch.Tensor, grid: Grid, cls_only: bool = False, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
         `(B, C + T·H·W, D)` tokens to the same shape, and the weights `(B, groups, heads, queries, keys)`, None where
         the attention implementation keeps them to itself. With `cls_only` the CLS tokens are the only queries and
-        `(B, C, D)` comes back. A neighbourhood in which CLS is no query returns the patches, `(B, T·H·W, D)`. Without
-        `projects` the result has yet to go through `o_proj`.
+        `(B, C, D)` comes back. A neighborhood in which CLS is no query returns the patches, `(B, T·H·W, D)`. The
+        heads' results stand side by side: the step puts them through `o_proj`.
         """
-        neighbourhood, num_cls = self.neighbourhood, hidden_states.shape[1] - grid[0] * grid[1] * grid[2]
-        first_query = 1 if neighbourhood.keys_cls and not neighbourhood.queries_cls else 0
+        neighborhood, num_cls = self.neighborhood, hidden_states.shape[1] - grid[0] * grid[1] * grid[2]
+        first_query = 1 if neighborhood.keys_cls and not neighborhood.queries_cls else 0
         if first_query:  # CLS is a key of every place in the frame: project it once, then copy
-            groups = neighbourhood.group(self.qkv(hidden_states), num_cls, grid)
+            groups = neighborhood.group(self.qkv(hidden_states), num_cls, grid)
         else:  # few copies of CLS: regroup one tensor instead of three
-            groups = neighbourhood.group(hidden_states, num_cls, grid)
+            groups = neighborhood.group(hidden_states, num_cls, grid)
             groups = [self.qkv(group.flatten(0, 1)).unflatten(0, group.shape[:2]) for group in groups]
         outputs, weights = [], []
         for group in groups:
@@ -410,8 +431,8 @@ class FALAttention(nn.Module):
             output, weight = self.attend(query, key, value, **kwargs)
             outputs.append(output)
             weights.append(weight)
-        attended = average_cls(outputs, num_cls) if cls_only else neighbourhood.ungroup(outputs, num_cls, grid)
-        return self.o_proj(attended) if projects else attended, join_weights(weights)
+        attended = average_cls(outputs, num_cls) if cls_only else neighborhood.ungroup(outputs, num_cls, grid)
+        return attended, join_weights(weights)
 
     def attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
@@ -419,15 +440,23 @@ class FALAttention(nn.Module):
         """Attention within groups: `(B, groups, length, D)` each, to the query's shape and the weights or None."""
         groups = query.shape[:2]
         implementation = "eager" if kwargs.get("output_attentions") else self.config._attn_implementation
-        attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
-        kwargs |= {"dropout": self.attention_dropout if self.training else 0.0, "scaling": self.scaling}
+        attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            implementation,  # pyright: ignore[reportArgumentType]  # None is taken as well, which the hint leaves out
+            eager_attention_forward,
+        )
+        dropout = self.attention_dropout if self.training else 0.0
         if attention_interface is eager_attention_forward:  # the weights as returned are those that gradients pass
-            qkv = (x.unflatten(-1, (self.num_heads, -1)).transpose(2, 3) for x in (query, key, value))
-            output, weights = eager_attention_forward(self, *qkv, None, **kwargs)
+            query, key, value = (x.unflatten(-1, (self.num_heads, -1)).transpose(2, 3) for x in (query, key, value))
+            output, weights = eager_attention_forward(
+                self, query, key, value, None, scaling=self.scaling, dropout=dropout, **kwargs
+            )
             return output.flatten(-2), weights
-        qkv = (x.flatten(0, 1).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (query, key, value))
+        query, key, value = (
+            x.flatten(0, 1).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (query, key, value)
+        )
         max_rows = MAX_CUDA_ATTENTION_ROWS if query.is_cuda else None
-        output, weights = attend_in_chunks(attention_interface, self, *qkv, max_rows=max_rows, **kwargs)
+        options = {**kwargs, "dropout": dropout, "scaling": self.scaling}
+        output, weights = attend_in_chunks(attention_interface, self, query, key, value, max_rows=max_rows, **options)
         output = output.flatten(-2).unflatten(0, groups)
         return output, None if weights is None else weights.unflatten(0, groups)
 
@@ -455,23 +484,14 @@ def join_weights(weights: list[torch.Tensor | None]) -> torch.Tensor | None:
     The weights of all groups of a step, `(B, groups, heads, queries, keys)`. Where groups differ in length the smaller
     ones are padded with zeros.
     """
-    if len(weights) == 1 or weights[0] is None:
+    known = [weight for weight in weights if weight is not None]
+    if len(known) < 2:
         return weights[0]
-    queries, keys = (max(weight.shape[axis] for weight in weights) for axis in (-2, -1))
+    queries, keys = (max(weight.shape[axis] for weight in known) for axis in (-2, -1))
     padded = [
-        nn.functional.pad(weight, (0, keys - weight.shape[-1], 0, queries - weight.shape[-2])) for weight in weights
+        nn.functional.pad(weight, (0, keys - weight.shape[-1], 0, queries - weight.shape[-2])) for weight in known
     ]
     return torch.cat(padded, dim=1)
-
-
-def is_plain_linear(module: nn.Module) -> bool:
-    """
-    Whether a call of the module does nothing but apply its weight and bias: no adapter, quantized or sharded weight,
-    and no hook.
-    """
-    hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
-    is_unwrapped = type(module) in (nn.Linear, FALZeroLinear) and "forward" not in vars(module)
-    return is_unwrapped and type(module.weight) is nn.Parameter and not any(hooks)
 
 
 class FALZeroLinear(nn.Linear):
@@ -481,33 +501,18 @@ class FALZeroLinear(nn.Linear):
 class FALAttentionStep(nn.Module):
     """Layer norm, attention and, for an extra step, the Linear that starts at zero and so leaves the step out."""
 
-    def __init__(self, config: FALConfig, neighbourhood: Neighbourhood, is_extra: bool):
+    def __init__(self, config: FALConfig, neighborhood: Neighborhood, is_extra: bool):
         super().__init__()
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.attention = FALAttention(config, neighbourhood)
+        self.attention = FALAttention(config, neighborhood)
         self.dense = FALZeroLinear(config.hidden_size, config.hidden_size) if is_extra else None
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states: torch.Tensor, grid: Grid, cls_only: bool = False, **kwargs) -> torch.Tensor:
         """The residual of the tokens that the step updates: all, the patches, or with `cls_only` the CLS tokens."""
-        composes = self.composes(grid)
-        output, _ = self.attention(self.layernorm(hidden_states), grid, cls_only, projects=not composes, **kwargs)
-        if composes:
-            first, second = self.attention.o_proj, self.dense
-            bias = nn.functional.linear(first.bias, second.weight, second.bias)
-            output = nn.functional.linear(output, second.weight @ first.weight, bias)
-        elif self.dense is not None:
-            output = self.dense(output)
-        return self.dropout(output)
-
-    def composes(self, grid: Grid) -> bool:
-        """
-        Whether `o_proj` and `dense`, two Linears in a row, are applied as their product: it takes D rows of a matrix
-        product to make and saves those of a clip's patches.
-        """
+        attended, _ = self.attention(self.layernorm(hidden_states), grid, cls_only, **kwargs)
         num_patches = grid[0] * grid[1] * grid[2]
-        is_cheaper = self.dense is not None and num_patches > self.dense.in_features
-        return is_cheaper and is_plain_linear(self.attention.o_proj) and is_plain_linear(self.dense)
+        return self.dropout(apply_linears(attended, self.attention.o_proj, self.dense, num_patches))
 
 
 class FALMLP(nn.Module):
@@ -531,14 +536,14 @@ class FALLayer(GradientCheckpointingLayer):
 
     def __init__(self, config: FALConfig, layer_index: int):
         super().__init__()
-        neighbourhoods = ATTENTION_SCHEMES[config.attention_type](config)
         self.steps = nn.ModuleDict(
             {
-                name: FALAttentionStep(config, neighbourhood, is_extra=name != "main")
-                for name, neighbourhood in neighbourhoods.items()
+                name: FALAttentionStep(config, neighborhood, is_extra=name != MAIN_STEP)
+                for name, neighborhood in make_neighborhoods(config).items()
             }
         )
-        self.order = tuple(neighbourhoods) if config.attention_order != "space_time" else tuple(neighbourhoods)[::-1]
+        # CODEPATH: published checkpoints have time_space; the other orders are the paper's ablation (section 4.14)
+        self.order = tuple(self.steps)[::-1] if config.attention_order == "space_time" else tuple(self.steps)
         self.is_parallel = config.attention_order == "parallel"
         self.mlp = FALMLP(config)
         rate = config.drop_path_rate * layer_index / max(config.num_hidden_layers - 1, 1)
@@ -548,8 +553,8 @@ class FALLayer(GradientCheckpointingLayer):
     def cls_order(self) -> tuple[str, ...]:
         """The steps that the CLS tokens depend on."""
         if self.is_parallel:
-            return ("main",)
-        return self.order[: self.order.index("main") + 1]
+            return (MAIN_STEP,)
+        return self.order[: self.order.index(MAIN_STEP) + 1]
 
     def forward(self, hidden_states: torch.Tensor, grid: Grid, cls_only: bool = False, **kwargs) -> torch.Tensor:
         """`(B, C + T·H·W, D)` tokens to the same shape; with `cls_only` to the CLS tokens alone, `(B, C, D)`."""
@@ -557,7 +562,7 @@ class FALLayer(GradientCheckpointingLayer):
         block_input = hidden_states
         for name in self.cls_order if cls_only else self.order:
             step_input = block_input if self.is_parallel else hidden_states
-            ends_cls = cls_only and name == "main"
+            ends_cls = cls_only and name == MAIN_STEP
             residual = self.drop_path(self.steps[name](step_input, grid, cls_only=ends_cls, **kwargs))
             if ends_cls:
                 hidden_states = hidden_states[:, :num_cls]
@@ -573,43 +578,7 @@ def add_residual(hidden_states: torch.Tensor, residual: torch.Tensor) -> torch.T
     return torch.cat([hidden_states[:, :num_left], hidden_states[:, num_left:] + residual], dim=1)
 
 
-class FlattenKernel(ConversionOps):
-    """A convolution's kernel `(D, channels, P, P)` as the weight `(D, channels·P·P)` of a Linear on flat patches."""
-
-    def convert(self, input_dict, source_patterns, target_patterns, **kwargs):
-        (tensors,) = input_dict.values()
-        kernel = tensors[0] if isinstance(tensors, list) else tensors
-        return {target_patterns[0]: kernel.flatten(1)}
-
-
-# From the names of transformers' TimeSformer, which the published checkpoints have, to FAL's.
-TIMESFORMER_MAPPING = [
-    WeightRenaming(r"^timesformer\.", "fal."),
-    WeightRenaming(r"encoder\.layer\.", "layers."),
-    WeightRenaming(r"\.temporal_attention\.output\.dense", ".steps.temporal.attention.o_proj"),
-    WeightRenaming(r"\.temporal_layernorm", ".steps.temporal.layernorm"),
-    WeightRenaming(r"\.temporal_dense", ".steps.temporal.dense"),
-    WeightRenaming(r"\.attention\.output\.dense", ".steps.main.attention.o_proj"),
-    WeightRenaming(r"\.layernorm_before", ".steps.main.layernorm"),
-    WeightRenaming(r"\.layernorm_after", ".mlp.layernorm"),
-    WeightRenaming(r"\.intermediate\.dense", ".mlp.fc1"),
-    WeightRenaming(r"\.output\.dense", ".mlp.fc2"),
-    WeightRenaming(r"\.temporal_attention\.attention\.qkv", ".steps.temporal.attention.qkv"),
-    WeightRenaming(r"\.attention\.attention\.qkv", ".steps.main.attention.qkv"),
-    WeightConverter(
-        "patch_embeddings.projection.weight", "patch_embeddings.projection.weight", operations=[FlattenKernel()]
-    ),
-]
-register_checkpoint_conversion_mapping("fal", TIMESFORMER_MAPPING, overwrite=True)
-
-
-# The name under which the weights of each step are returned.
-STEP_ATTENTIONS = {
-    "main": "attentions",
-    "temporal": "temporal_attentions",
-    "local": "local_attentions",
-    "row": "row_attentions",
-}
+register_timesformer_names(FALConfig.model_type)
 
 
 def output_attentions_of_every_step(forward: Callable) -> Callable:
@@ -630,7 +599,7 @@ class FALPreTrainedModel(PreTrainedModel):
     config: FALConfig
     base_model_prefix = "fal"
     main_input_name = "pixel_values"
-    input_modalities = ("video",)
+    input_modalities = ["video"]
     supports_gradient_checkpointing = True
     _no_split_modules = ["FALEmbeddings", "FALLayer"]
     _supports_sdpa = True
@@ -688,7 +657,7 @@ class FALModel(FALPreTrainedModel):
     ) -> FALModelOutput:
         r"""
         pixel_values (`torch.Tensor` of shape `(B, frames, channels, height, width)`):
-            Clips, normalised as `FALVideoProcessor` does it. Any number of frames and any height and width that the
+            Clips, normalized as `FALVideoProcessor` does it. Any number of frames and any height and width that the
             patch size divides.
         interpolate_pos_encoding (`bool`, defaults to `True`):
             Fit the position and time tables to the clip's size (bicubic and linear). `False` rejects other sizes.
@@ -712,11 +681,11 @@ class FALModel(FALPreTrainedModel):
 class FALClassificationHead(nn.Module):
     """The paper's head of one hidden layer: Linear, activation, Linear (section 3.5)."""
 
-    def __init__(self, config: FALConfig):
+    def __init__(self, config: FALConfig, width: int, num_labels: int):
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.classifier_hidden_size)
+        self.dense = nn.Linear(config.hidden_size, width)
         self.activation_fn = ACT2FN[config.hidden_act]
-        self.out_proj = nn.Linear(config.classifier_hidden_size, config.num_labels)
+        self.out_proj = nn.Linear(width, num_labels)
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
         return self.out_proj(self.activation_fn(self.dense(pooled)))
@@ -733,12 +702,13 @@ class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
 
     def __init__(self, config: FALConfig):
         super().__init__(config)
-        self.num_labels = config.num_labels
+        self.num_labels: int = config.num_labels  # pyright: ignore[reportAttributeAccessIssue]  # never None here
         self.fal = FALModel(config)
+        # CODEPATH: published checkpoints have a linear head; the paper's is an MLP of one hidden layer (section 3.5)
         if config.classifier_hidden_size is None:
-            self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+            self.classifier = nn.Linear(config.hidden_size, self.num_labels)
         else:
-            self.classifier = FALClassificationHead(config)
+            self.classifier = FALClassificationHead(config, config.classifier_hidden_size, self.num_labels)
         self.post_init()
 
     @can_return_tuple
@@ -752,7 +722,7 @@ class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
     ) -> FALVideoClassifierOutput:
         r"""
         pixel_values (`torch.Tensor` of shape `(B, frames, channels, height, width)`):
-            Clips, normalised as `FALVideoProcessor` does it.
+            Clips, normalized as `FALVideoProcessor` does it.
         labels (`torch.Tensor`, *optional*):
             Class indices `(B,)` for one label a clip (cross-entropy); 0/1 values `(B, num_labels)` for several
             (binary cross-entropy); numbers for `num_labels=1` (mean squared error). `config.problem_type` says which;
@@ -781,12 +751,12 @@ class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
         captured = {key: value for key, value in outputs.items() if key not in ("last_hidden_state", "pooler_output")}
         return FALVideoClassifierOutput(loss=loss, logits=logits, **captured)
 
-    def wants_logits_only(self, kwargs: dict) -> bool:
+    def wants_logits_only(self, kwargs: Mapping[str, Any]) -> bool:
         """
         Whether the last block may be cut short: not when its other outputs are asked for, nor in training where that
         would leave parameters without a gradient, which DistributedDataParallel does not allow.
         """
-        last_layer = self.fal.layers[-1]
+        last_layer = cast(FALLayer, self.fal.layers[-1])
         if self.training and set(last_layer.cls_order) != set(last_layer.order):
             return False
         wanted = (kwargs.get(key, getattr(self.config, key)) for key in ("output_hidden_states", "output_attentions"))

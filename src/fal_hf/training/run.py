@@ -23,7 +23,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from .. import FALConfig, FALVideoClassifierForVideoClassification, FALVideoProcessor, VideoError
-from ..conversion.converter import convert
+from ..conversion import ConversionOptions, convert
 from ..hub.model_card import LICENSES, Evaluation, write_model_card
 from ..hub.publish import push_folder
 from ..labeling.aggregation import MULTI_LABEL
@@ -254,9 +254,7 @@ def find_source(arguments: ModelArguments, output_dir: Path) -> str | Path:
         return source
     converted = output_dir / START_FOLDER
     if PartialState().is_main_process:
-        convert(
-            source,
-            converted,
+        options = ConversionOptions(
             revision=arguments.model_revision,
             num_frames=arguments.num_frames,
             image_size=arguments.image_size,
@@ -264,6 +262,7 @@ def find_source(arguments: ModelArguments, output_dir: Path) -> str | Path:
             time_table="normal",
             overwrite=converted.exists(),
         )
+        convert(source, converted, options)
     PartialState().wait_for_everyone()
     return converted
 
