@@ -52,8 +52,8 @@ def render_clip(rng: np.random.Generator, order: tuple[int, ...]) -> np.ndarray:
     frames = []
     for place in order:
         angle = 2 * math.pi * place / NUM_FRAMES + rng.uniform(-0.15, 0.15)
-        centre = SIDE / 2 + SIDE * 0.32 * np.array([math.cos(angle), math.sin(angle)])
-        disc = np.hypot(x - centre[0], y - centre[1])[..., None] < radius
+        center = SIDE / 2 + SIDE * 0.32 * np.array([math.cos(angle), math.sin(angle)])
+        disc = np.hypot(x - center[0], y - center[1])[..., None] < radius
         frames.append(np.where(disc, brightness, 40) + rng.normal(0, 12, (SIDE, SIDE, 3)))
     return np.clip(frames, 0, 255).astype(np.uint8)
 

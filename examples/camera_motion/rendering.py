@@ -1,11 +1,11 @@
-"""Renders labelled camera-motion video from photographs.
+"""Renders labeled camera-motion video from photographs.
 
 A camera that only turns and zooms sees a distant scene through a homography, so one photograph is enough to render a
 pan, a tilt, a roll or a zoom exactly, and the label is right by construction:
 
     photo pixel = K_photo · R(yaw, pitch, roll) · K(focal length)⁻¹ · frame pixel
 
-Lengths in the frame are in units of its short side (origin at the centre, x right, y down), angles are in radians and
+Lengths in the frame are in units of its short side (origin at the center, x right, y down), angles are in radians and
 times in seconds. Directions are the camera's: `pan_right` turns the camera right, so the picture content moves left.
 """
 
@@ -212,7 +212,7 @@ class ForegroundObject:
 
 @dataclass(frozen=True)
 class Look:
-    """Exposure and colour gains (2, 3: first and last frame, RGB), gamma, blur (short sides), noise (grey levels)."""
+    """Exposure and color gains (2, 3: first and last frame, RGB), gamma, blur (short sides), noise (gray levels)."""
 
     gains: np.ndarray
     gamma: float
@@ -333,11 +333,11 @@ def draw_objects(
 
 
 def draw_look(rng: np.random.Generator) -> Look:
-    """Draws exposure and colour drift, gamma, blur and noise."""
+    """Draws exposure and color drift, gamma, blur and noise."""
     exposure = rng.uniform(0.75, 1.2) * (1 + np.array([-0.5, 0.5]) * rng.uniform(-0.2, 0.2))
-    colour = rng.uniform(0.92, 1.08, 3) * (1 + np.array([[-0.5], [0.5]]) * rng.uniform(-0.06, 0.06, 3))
+    color = rng.uniform(0.92, 1.08, 3) * (1 + np.array([[-0.5], [0.5]]) * rng.uniform(-0.06, 0.06, 3))
     return Look(
-        gains=exposure[:, None] * colour,
+        gains=exposure[:, None] * color,
         gamma=float(np.exp(rng.uniform(-0.3, 0.3))),
         blur=float(rng.uniform(0, 0.006)) if rng.uniform() < 0.5 else 0.0,
         noise=float(rng.uniform(0, 7)) if rng.uniform() < 0.5 else 0.0,
@@ -363,14 +363,14 @@ def frame_size(aspect_ratio: float, short_side: int) -> tuple[int, int]:
 def render_frames(shot: Shot, photo: np.ndarray, times: np.ndarray, *, size: tuple[int, int]) -> np.ndarray:
     """Renders the shot at `times` (N,) as RGB uint8 (N, height, width, 3); `size` is (width, height) in pixels.
 
-    A size that is squarer than the shot's own shows the centre of its view, as a centre crop would.
+    A size that is squarer than the shot's own shows the center of its view, as a center crop would.
     """
     width, height = size
     short_side = min(size)
-    centred = np.array([[1, 0, -(width - 1) / 2], [0, 1, -(height - 1) / 2], [0, 0, short_side]]) / short_side
+    centered = np.array([[1, 0, -(width - 1) / 2], [0, 1, -(height - 1) / 2], [0, 0, short_side]]) / short_side
     views = shot.photo_from_frame(times)
     photo, shrink = antialiased(photo, views, short_side)
-    to_photo = np.diag([shrink, shrink, 1.0]) @ views @ centred
+    to_photo = np.diag([shrink, shrink, 1.0]) @ views @ centered
     rng = np.random.default_rng(shot.noise_seed)
     frames = np.empty((len(times), height, width, 3), np.uint8)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -415,7 +415,7 @@ def paint_object(frames: np.ndarray, item: ForegroundObject, shot: Shot, times: 
 
 
 def object_positions(item: ForegroundObject, shot: Shot, times: np.ndarray) -> np.ndarray:
-    """Where the object's centre is in the frame (N, 2), in short sides."""
+    """Where the object's center is in the frame (N, 2), in short sides."""
     own = item.start + item.velocity * times[:, None]
     if not item.anchored:
         return own
@@ -427,7 +427,7 @@ def object_positions(item: ForegroundObject, shot: Shot, times: np.ndarray) -> n
 def apply_look(
     frame: np.ndarray, look: Look, progress: float, short_side: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Applies exposure, colour, gamma, blur and noise to one frame (H, W, 3) uint8."""
+    """Applies exposure, color, gamma, blur and noise to one frame (H, W, 3) uint8."""
     gains = look.gains[0] + (look.gains[1] - look.gains[0]) * progress
     levels = 255 * np.clip(np.linspace(0, 1, 256)[:, None] ** look.gamma * gains, 0, 1)
     frame = cv2.LUT(frame, np.round(levels).astype(np.uint8)[None])
@@ -441,13 +441,13 @@ def apply_look(
 
 
 def patch_flow(shot: Shot, times: np.ndarray, grid: int) -> np.ndarray:
-    """The camera's image motion at the centres of a square centre crop's patches.
+    """The camera's image motion at the centers of a square center crop's patches.
 
     Returns (T, grid, grid, 2): x and y displacement from each of `times` to the next, in short sides; the last
     instant, which has no next, repeats the one before.
     """
-    centres = (np.arange(grid) + 0.5) / grid - 0.5
-    points = np.stack(np.meshgrid(centres, centres), -1).reshape(-1, 2)
+    centers = (np.arange(grid) + 0.5) / grid - 0.5
+    points = np.stack(np.meshgrid(centers, centers), -1).reshape(-1, 2)
     views = shot.photo_from_frame(times)
     seen = project(views[:-1], points)
     flow = project(np.linalg.inv(views[1:]), seen) - points

@@ -1,4 +1,4 @@
-"""Fine-tunes FAL on labelled clips with transformers' Trainer.
+"""Fine-tunes FAL on labeled clips with transformers' Trainer.
 
     python run_video_classification.py --train_dir clips --output_dir runs/mine --num_train_epochs 10 \\
         --eval_strategy epoch --learning_rate 1e-4 --warmup_steps 0.1 --lr_scheduler_type cosine
@@ -65,7 +65,7 @@ class AverageCallback(TrainerCallback):
 
 
 class ClipTrainer(Trainer):
-    """Trainer with the run's sampler, optimiser, schedule and loss, which evaluates all views of a video together."""
+    """Trainer with the run's sampler, optimizer, schedule and loss, which evaluates all views of a video together."""
 
     def __init__(self, run: Run):
         self.run = run

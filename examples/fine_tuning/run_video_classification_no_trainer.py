@@ -1,4 +1,4 @@
-"""Fine-tunes FAL on labelled clips with a training loop of its own on Accelerate.
+"""Fine-tunes FAL on labeled clips with a training loop of its own on Accelerate.
 
     python run_video_classification_no_trainer.py --train_dir clips --output_dir runs/mine
     accelerate launch run_video_classification_no_trainer.py recipes/kinetics.json --train_file clips.csv \\
@@ -154,7 +154,7 @@ class Loop:
             yield step_batches
 
     def take_step(self, batches: list[dict]) -> dict[str, float]:
-        """One step of the optimiser; returns the loss over all processes, the gradient's norm, the learning rate."""
+        """One step of the optimizer; returns the loss over all processes, the gradient's norm, the learning rate."""
         accelerator = self.accelerator
         self.model.train()
         num_items = sum(batch["labels"].ne(IGNORED).sum() for batch in batches)

@@ -157,13 +157,13 @@ def test_photographs_are_split_before_rendering(photo_folder):
         rendering.split_photographs(photo_folder, validation=6, test=6)
 
 
-def rendered_clips(label: str, seed: int) -> camera_motion_clips.Clips:
+def rendered_clips(label: str, seed: int) -> camera_motion_clips.ClipBatch:
     shot, photo = clean_shot(label, seed)
     times = shot.duration_seconds / 2 + 0.03 * np.arange(camera_motion_clips.NUM_FRAMES)
     frames = rendering.render_frames(shot, photo, times, size=(64, 64))
     flow = rendering.patch_flow(shot, times, 4)
     pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)
-    return camera_motion_clips.Clips(
+    return camera_motion_clips.ClipBatch(
         pixels[None], torch.from_numpy(flow)[None], torch.tensor([rendering.LABELS.index(label)])
     )
 

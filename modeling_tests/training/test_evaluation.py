@@ -80,7 +80,7 @@ def test_evaluate_and_scikit_learn_give_the_same_figures(problem_type, tmp_path,
     path.write_text(METRIC_SCRIPT)
     logits, labels = random_set(problem_type)
     monkeypatch.setattr(metrics, "load_metric", lambda name, config=None: None)
-    by_scikit_learn = metrics.summarise(logits, labels, problem_type)
+    by_scikit_learn = metrics.summarize(logits, labels, problem_type)
     used = []
 
     def load(name, config=None):
@@ -88,23 +88,23 @@ def test_evaluate_and_scikit_learn_give_the_same_figures(problem_type, tmp_path,
         return evaluate.load(str(path), config, cache_dir=str(tmp_path))
 
     monkeypatch.setattr(metrics, "load_metric", load)
-    assert metrics.summarise(logits, labels, problem_type) == pytest.approx(by_scikit_learn)
+    assert metrics.summarize(logits, labels, problem_type) == pytest.approx(by_scikit_learn)
     assert set(used) == {"accuracy", "precision", "recall", "f1"}
 
 
 def test_videos_are_judged_by_the_mean_probability_of_their_views():
     sure, unsure = torch.tensor([4.0, 0.0]), torch.tensor([0.0, 0.1])
     logits = torch.stack([torch.stack([sure, unsure, unsure]), torch.stack([unsure, unsure, unsure])])
-    figures = metrics.summarise(logits, torch.tensor([0, 1]), SINGLE_LABEL)
+    figures = metrics.summarize(logits, torch.tensor([0, 1]), SINGLE_LABEL)
     assert figures["accuracy"] == 1.0
     assert figures["clip_accuracy"] == pytest.approx(4 / 6)
 
 
 def test_the_fifth_best_counts_for_top_5():
     logits = -torch.arange(7.0).expand(7, 1, 7)
-    figures = metrics.summarise(logits, torch.arange(7), SINGLE_LABEL)
+    figures = metrics.summarize(logits, torch.arange(7), SINGLE_LABEL)
     assert figures["top5_accuracy"] == pytest.approx(5 / 7)
-    assert "top5_accuracy" not in metrics.summarise(logits[:5, :, :5], torch.arange(5), SINGLE_LABEL)
+    assert "top5_accuracy" not in metrics.summarize(logits[:5, :, :5], torch.arange(5), SINGLE_LABEL)
 
 
 def test_mean_average_precision_leaves_out_labels_that_no_video_has():

@@ -1,1 +1,1 @@
-"""Fine-tuning and evaluation on labelled clips."""
+"""Fine-tuning and evaluation on labeled clips."""

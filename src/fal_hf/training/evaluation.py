@@ -1,4 +1,4 @@
-"""Evaluates a classifier on labelled clips: video by video, for several numbers of clips, with intervals and tables.
+"""Evaluates a classifier on labeled clips: video by video, for several numbers of clips, with intervals and tables.
 
     fal evaluate --model_name_or_path runs/mine/model \\
         --train_file runs/mine/clips.jsonl --split test --num_clips 1 3 5 10 --num_crops 1
@@ -33,13 +33,13 @@ from .clips import (
     UnreadableClips,
     probe_clips,
 )
-from .data import SINGLE_LABEL, SPLITS, DataArguments, VideoClip, check_labels, load_clips
+from .data import SINGLE_LABEL, SPLITS, DataArguments, LabeledClip, check_labels, load_clips
 from .metrics import (
     decide,
     group_interval,
     majority_share,
     per_class_table,
-    summarise,
+    summarize,
     video_scores,
     wilson_interval,
 )
@@ -100,7 +100,7 @@ class Evaluator:
         self.unreadable.path.unlink(missing_ok=True)
         self.clips, self.infos = self._leave_out_unreadable(clips)
 
-    def _leave_out_unreadable(self, clips: list[VideoClip]) -> tuple[list, list]:
+    def _leave_out_unreadable(self, clips: list[LabeledClip]) -> tuple[list, list]:
         infos = probe_clips(clips)
         for clip, info in zip(clips, infos, strict=True):
             if isinstance(info, VideoError):
@@ -110,7 +110,7 @@ class Evaluator:
             raise RuntimeError(f"expected videos to evaluate, none can be read: see {self.unreadable.path}")
         return tuple(map(list, zip(*kept, strict=True)))
 
-    def predict(self, num_clips: int) -> tuple[torch.Tensor, torch.Tensor, list[VideoClip]]:
+    def predict(self, num_clips: int) -> tuple[torch.Tensor, torch.Tensor, list[LabeledClip]]:
         """Logits (N, views, num_labels), labels and clips of the videos that could be read to the end."""
         dataset = EvaluationClips(
             self.clips,
@@ -144,7 +144,7 @@ class Evaluator:
             "num_clips": num_clips,
             "num_crops": self.arguments.num_crops,
             "num_videos": len(clips),
-            **summarise(logits, labels, self.problem_type),
+            **summarize(logits, labels, self.problem_type),
             "accuracy_interval": wilson_interval(int(is_correct.sum()), len(clips)),
         }
         groups = [clip.group if clip.group is not None else clip.path for clip in clips]
@@ -192,8 +192,8 @@ def draw_confusion(matrix: np.ndarray, labels: Sequence[str]) -> Image.Image:
             lightness = round(255 * (1 - shares[row, column]))
             draw.rectangle((left, top, left + CELL_PIXELS - 2, top + CELL_PIXELS - 2), (lightness, lightness, 255))
             ink = "white" if lightness < 128 else "black"
-            centre = left + CELL_PIXELS / 2, top + CELL_PIXELS / 2
-            draw.text(centre, str(matrix[row, column]), fill=ink, anchor="mm")
+            center = left + CELL_PIXELS / 2, top + CELL_PIXELS / 2
+            draw.text(center, str(matrix[row, column]), fill=ink, anchor="mm")
     return image
 
 

@@ -42,7 +42,7 @@ from .clips import (
 from .data import (
     SINGLE_LABEL,
     DataArguments,
-    VideoClip,
+    LabeledClip,
     balanced_weights,
     check_labels,
     find_problem_type,
@@ -50,7 +50,7 @@ from .data import (
     load_clips,
     write_manifest,
 )
-from .metrics import summarise
+from .metrics import summarize
 from .recipe import ClassificationLoss, RecipeArguments, predict_views, rarity_weights
 
 logger = get_logger(__name__)
@@ -101,7 +101,7 @@ class ModelArguments:
     lora_alpha: int = field(default=16, metadata={"help": "Their scale is alpha / rank."})
     eval_num_clips: int = field(default=1, metadata={"help": "Clips of a video whose probabilities are averaged."})
     eval_num_crops: int = field(default=1, metadata={"help": "Crops of a clip: 1, or 3 along the longer side."})
-    license: str = field(default="unknown", metadata={"help": "The card's licence, an identifier of the Hub."})
+    license: str = field(default="unknown", metadata={"help": "The card's license, an identifier of the Hub."})
 
     def __post_init__(self):
         if self.model_name_or_path and self.config_name:
@@ -312,11 +312,11 @@ def without_adapters(model: nn.Module) -> FALVideoClassifierForVideoClassificati
 
 
 def evaluation_figures(view_logits: torch.Tensor, labels: torch.Tensor, problem_type: str) -> dict[str, float]:
-    """`summarise` of the videos that could be read, and how many could not."""
+    """`summarize` of the videos that could be read, and how many could not."""
     is_read = (labels if labels.ndim == 1 else labels[:, 0]) != IGNORED
     if not is_read.any():
         raise RuntimeError("expected videos to evaluate, none could be read")
-    figures = summarise(view_logits[is_read], labels[is_read], problem_type)
+    figures = summarize(view_logits[is_read], labels[is_read], problem_type)
     return {**figures, "unreadable": int((~is_read).sum())}
 
 
@@ -433,8 +433,8 @@ def write_label_order(training: TrainingArguments, labels: Sequence[str]) -> Non
 
 
 def leave_out_unreadable(
-    splits: dict[str, list[VideoClip]], unreadable: UnreadableClips
-) -> dict[str, tuple[list[VideoClip], list]]:
+    splits: dict[str, list[LabeledClip]], unreadable: UnreadableClips
+) -> dict[str, tuple[list[LabeledClip], list]]:
     """The readable clips of each split and what `probe` says of them; the others are written down, and counted."""
     clips = [clip for part in splits.values() for clip in part]
     infos = [None]
