@@ -12,6 +12,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 
 from ..bulk.inputs import describe_error
+from . import evaluate, train
 
 # glibc's numbers for two parameters of its allocator, and what they are set to: the largest block that is kept when
 # it is freed (32 MiB is as far as glibc goes), and how much is.
@@ -29,6 +30,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_label_command(commands)
     add_watch_command(commands)
+    train.add_command(commands)
+    evaluate.add_command(commands)
     return parser
 
 

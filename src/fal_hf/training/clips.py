@@ -48,6 +48,15 @@ class UnreadableClips:
     def __init__(self, path: Path, *, num_clips: int, max_share: float):
         self.path, self.num_clips, self.max_share = path, num_clips, max_share
 
+    def probe(self, clips: Sequence[LabeledClip]) -> list[VideoInfo | VideoError]:
+        """Starts anew, and writes the clips down whose files cannot be read; returns what `probe_clips` says."""
+        infos = probe_clips(clips)
+        self.path.unlink(missing_ok=True)
+        for clip, info in zip(clips, infos, strict=True):
+            if isinstance(info, VideoError):
+                self.record(clip, info)
+        return infos
+
     def record(self, clip: LabeledClip, error: Exception) -> None:
         """
         Writes a clip down.
@@ -112,6 +121,8 @@ def clip_info(clip: LabeledClip, info: VideoInfo) -> VideoInfo:
 @dataclass
 class AugmentationArguments:
     """How a training clip is changed; every change is the same for all frames of a clip."""
+
+    _argument_group_name = "changes of training clips"
 
     short_side_min: int | None = field(
         default=None, metadata={"help": "Smallest short side before the random crop; unset: 8/7 of the crop."}

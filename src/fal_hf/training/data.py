@@ -2,7 +2,7 @@
 
 Clips are files in class folders, the rows of a manifest (CSV or JSON Lines), or a `datasets` data set with a column of
 videos. Clips of one group (a source film, a person, a camera) never stand on both sides of a split.
-`video_classification_clips` makes tensors of them.
+`clips` makes tensors of them.
 """
 
 import csv
@@ -60,6 +60,8 @@ class LabeledClip:
 @dataclass
 class DataArguments:
     """Which clips a model is trained and evaluated on."""
+
+    _argument_group_name = "clips"
 
     dataset_name: str | None = field(
         default=None, metadata={"help": "Data set of the Hub, or a folder, that `datasets.load_dataset` reads."}

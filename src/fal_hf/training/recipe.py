@@ -25,6 +25,8 @@ TABLES = ("cls_token", "position_embeddings", "time_embeddings")
 class RecipeArguments:
     """What is done in training beyond what TrainingArguments have."""
 
+    _argument_group_name = "recipe"
+
     layer_decay: float = field(
         default=1.0, metadata={"help": "Learning rate of each block as a share of the next one's."}
     )
