@@ -17,9 +17,10 @@ def add_deferred_command(
 @contextmanager
 def usage_errors() -> Iterator[None]:
     """Makes errors of arguments, of what they name and of what is not installed to messages of one line."""
+    from ..bulk.inputs import describe_error
     from . import UsageError
 
     try:
         yield
     except (ValueError, RuntimeError, OSError, ImportError) as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(describe_error(error)) from error

@@ -43,8 +43,6 @@ class Arguments:
 
     def _check_together(self) -> None:
         training, recipe = self.training, self.recipe
-        if training.output_dir is None:
-            raise ValueError("--output_dir: expected a folder for the results")
         if recipe.lr_drop_epochs and (training.warmup_steps or training.lr_scheduler_type != "linear"):
             raise ValueError("expected --lr_drop_epochs or a schedule (--lr_scheduler_type, --warmup_steps), got both")
         if recipe.class_weights and recipe.balanced_sampling:

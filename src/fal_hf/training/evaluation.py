@@ -85,9 +85,7 @@ class Evaluator:
         self.arguments, self.data = arguments, data
         name = Path(arguments.model_name_or_path).resolve().name
         self.output_dir = Path(arguments.output_dir or f"runs/evaluation/{name}")
-        labeler = VideoLabeler.from_pretrained(
-            arguments.model_name_or_path, device=arguments.device, dtype=arguments.dtype
-        )
+        labeler = self._load_labeler()
         self.model, self.processor = labeler.model, labeler.processor
         self.problem_type = self.model.config.problem_type or SINGLE_LABEL
         self.labels = labeler.names
@@ -104,6 +102,15 @@ class Evaluator:
         if not kept:
             raise RuntimeError(f"expected videos to evaluate, none can be read: see {self.unreadable.path}")
         self.clips, self.infos = map(list, zip(*kept, strict=True))
+
+    def _load_labeler(self) -> VideoLabeler:
+        name = self.arguments.model_name_or_path
+        try:
+            return VideoLabeler.from_pretrained(name, device=self.arguments.device, dtype=self.arguments.dtype)
+        except OSError as error:
+            raise ValueError(
+                f"--model_name_or_path: expected a folder or Hub id of a classifier, got {name}: {error}"
+            ) from error
 
     def report(self) -> EvaluationReport:
         """Evaluates every number of clips, and writes down what comes out; tables are of the most clips."""

@@ -175,18 +175,15 @@ def leave_out_unreadable(
 ) -> dict[str, tuple[list[LabeledClip], list[VideoInfo]]]:
     """The readable clips of each split and what `probe` says of them; the others are written down, and counted."""
     clips = [clip for part in splits.values() for clip in part]
-    infos = [None]
-    if PartialState().is_main_process:
-        write_manifest(unreadable.path.with_name(MANIFEST_NAME), splits)
-        infos = [unreadable.probe(clips)]
+    infos = [unreadable.probe(clips) if PartialState().is_main_process else None]
     infos = broadcast_object_list(infos)[0]
     found = dict(zip(map(id, clips), infos, strict=True))
-    readable = {
-        name: [(clip, found[id(clip)]) for clip in part if not isinstance(found[id(clip)], VideoError)]
-        for name, part in splits.items()
+    kept = {
+        name: [clip for clip in part if not isinstance(found[id(clip)], VideoError)] for name, part in splits.items()
     }
-    if not readable["train"]:
+    if not kept["train"]:
         raise RuntimeError(f"expected clips to train on, none can be read: see {unreadable.path}")
-    counts = ", ".join(f"{len(part)} {name}" for name, part in readable.items())
-    logger.warning(f"clips: {counts}; {unreadable}")
-    return {name: tuple(map(list, zip(*part, strict=True))) for name, part in readable.items() if part}
+    if PartialState().is_main_process:
+        write_manifest(unreadable.path.with_name(MANIFEST_NAME), kept)
+    logger.warning(f"clips: {', '.join(f'{len(part)} {name}' for name, part in kept.items())}; {unreadable}")
+    return {name: (part, [found[id(clip)] for clip in part]) for name, part in kept.items() if part}
