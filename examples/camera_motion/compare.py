@@ -22,13 +22,13 @@ from rendering import (
     load_photo,
     render_frames,
     split_photographs,
-    write_video,
 )
 from sklearn.metrics import confusion_matrix
 from tqdm import tqdm
 
 from fal_hf import VideoLabeler
 from fal_hf.model.video_io import probe, read_frames
+from fal_hf.training import write_video
 from fal_hf.training.metrics import wilson_interval
 
 SHORT_SIDES = (180, 240, 288)

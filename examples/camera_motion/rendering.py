@@ -9,7 +9,6 @@ Lengths in the frame are in units of its short side (origin at the center, x rig
 times in seconds. Directions are the camera's: `pan_right` turns the camera right, so the picture content moves left.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -468,15 +467,3 @@ def h264_round_trip(frames: np.ndarray, *, frame_rate: int, crf: int, preset: st
     packets += encoder.encode(None)
     decoded = [frame for packet in packets for frame in decoder.decode(packet)] + decoder.decode(None)
     return np.stack([frame.to_ndarray(format="rgb24") for frame in decoded])
-
-
-def write_video(path: str | Path, frames: np.ndarray, *, frame_rate: int, crf: int, preset: str = "medium") -> None:
-    """Writes frames (N, H, W, 3) as an H.264 MP4 file."""
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=frame_rate, options={"crf": str(crf), "preset": preset})
-        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
-        container.mux(stream.encode(None))
-    Path(path).write_bytes(buffer.getvalue())

@@ -20,6 +20,8 @@ import clips as camera_motion_clips  # noqa: E402
 import rendering  # noqa: E402
 import train as training  # noqa: E402
 
+from fal_hf.training import write_video  # noqa: E402
+
 
 def textured_photo(seed: int, height: int = 288, width: int = 384) -> np.ndarray:
     """A synthetic photograph (H, W, 3) with detail at several scales."""
@@ -217,6 +219,6 @@ def test_shipped_checkpoint_labels_rendered_files(tmp_path):
         times = np.arange(shot.num_frames) / shot.frame_rate
         frames = rendering.render_frames(shot, photo, times, size=rendering.frame_size(shot.aspect_ratio, 144))
         path = tmp_path / f"{label}.mp4"
-        rendering.write_video(path, frames, frame_rate=shot.frame_rate, crf=23, preset="veryfast")
+        write_video(path, frames, frame_rate=shot.frame_rate, crf=23, preset="veryfast")
         correct.append(labeler(path).labels[0].label == label)
     assert np.mean(correct) >= 0.9

@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("cv2")
+pytest.importorskip("accelerate")
 pytest.importorskip("evaluate")
 pytest.importorskip("sklearn")
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "studies"), str(ROOT / "examples" / "camera_motion")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "studies"))
 
-import temporal_order  # noqa: E402
+import temporal_order
 
 
 def places(frames: np.ndarray) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .result import TrainingResult
     from .start import ModelArguments
     from .trainer import train
+    from .video_files import write_video
 
 # What the extra installs and the modules here cannot do without.
 _NEEDED = ("accelerate", "evaluate", "scipy", "sklearn")
@@ -36,6 +37,7 @@ _MODULES = {
     "result": ("TrainingResult",),
     "start": ("ModelArguments",),
     "trainer": ("train",),
+    "video_files": ("write_video",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -53,6 +55,7 @@ __all__ = [
     "read_recipe",
     "recipe_names",
     "train",
+    "write_video",
 ]
 
 _missing = [name for name in _NEEDED if find_spec(name) is None]
