@@ -26,10 +26,10 @@ def printed_commands(text: str) -> list[list[str]]:
     return [line.split() for line in text.splitlines() if line.startswith("  fal ")]
 
 
-def test_training_and_evaluation_print_commands_that_work(clips, tmp_path, capsys, monkeypatch):
+def test_training_and_evaluation_print_commands_that_work(clips, tiny_checkpoint, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    options = ["--train_dir", str(clips), "--output_dir", "mine", "--train_val_split", "0.25", "--layer_decay", "0.5"]
-    options += ["--max_unreadable_share", "0.1", "--max_steps", "1", "--use_cpu"]
+    options = ["--train_dir", str(clips), "--output_dir", "mine", "--train_val_split", "0.25", "--max_steps", "1"]
+    options += ["--model_name_or_path", str(tiny_checkpoint), "--max_unreadable_share", "0.1", "--use_cpu"]
     assert main(["train", "small_set", *options]) == 0
     printed = capsys.readouterr().out
     assert "1 of 17 clips left out as unreadable" in printed
@@ -45,9 +45,10 @@ def test_training_and_evaluation_print_commands_that_work(clips, tmp_path, capsy
     assert f"{second['accuracy']:.3f}" in printed and all(name in printed for name in CLASSES)
 
 
-def test_the_clips_of_a_run_are_those_that_can_be_read(clips, tmp_path):
-    options = ["--train_dir", str(clips), "--output_dir", str(tmp_path), "--train_val_split", "0"]
-    assert main(["train", *options, "--max_unreadable_share", "0.1", "--max_steps", "1", "--use_cpu"]) == 0
+def test_the_clips_of_a_run_are_those_that_can_be_read(clips, tiny_checkpoint, tmp_path):
+    options = ["--train_dir", str(clips), "--output_dir", str(tmp_path), "--train_val_split", "0", "--max_steps", "1"]
+    options += ["--model_name_or_path", str(tiny_checkpoint), "--max_unreadable_share", "0.1", "--use_cpu"]
+    assert main(["train", *options]) == 0
     paths = [json.loads(line)["path"] for line in (tmp_path / "clips.jsonl").read_text().splitlines()]
     assert len(paths) == 16 and not any("text.mp4" in path for path in paths)
 

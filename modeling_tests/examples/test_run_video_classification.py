@@ -28,10 +28,11 @@ def read_figures(output: Path) -> dict[str, float]:
     return {name: value for name, value in results.items() if not name.endswith(("_runtime", "_per_second"))}
 
 
-def test_the_example_trains_what_the_command_trains(tmp_path, capsys):
+def test_the_example_trains_what_the_command_trains(tiny_checkpoint, tmp_path, capsys):
     clips = write_class_folders(tmp_path / "clips", per_class=8)
-    for run, name in ((lambda words: main(["train", *words]), "command"), (example.main, "example")):
-        run(["small_set", "--train_dir", str(clips), "--output_dir", str(tmp_path / name), *OPTIONS.split()])
+    words = ["small_set", "--model_name_or_path", str(tiny_checkpoint), "--train_dir", str(clips), *OPTIONS.split()]
+    assert main(["train", *words, "--output_dir", str(tmp_path / "command")]) == 0
+    example.main([*words, "--output_dir", str(tmp_path / "example")])
     weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("command", "example")]
     assert weights[0] == weights[1]
     assert read_figures(tmp_path / "command") == read_figures(tmp_path / "example")
