@@ -33,7 +33,7 @@ setup(
     python_requires=">=3.10",
     package_dir={"": "src"},
     packages=find_packages("src"),
-    package_data={"fal_hf": ["checkpoints/**/*"]},
+    package_data={"fal_hf": ["checkpoints/**/*", "training/recipes/*.json"]},
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",

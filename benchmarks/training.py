@@ -1,8 +1,8 @@
 """
 Training speed: FAL beside transformers' TimeSformer (the same weights) in one Trainer each, and the data loader alone.
 
-For the models it prints clips a second (the median over optimiser steps, taken in turns, the first of each turn left
-out), the ratio of the two, and the peak memory of a turn on top of what was there: weights, gradients, optimiser and
+For the models it prints clips a second (the median over optimizer steps, taken in turns, the first of each turn left
+out), the ratio of the two, and the peak memory of a turn on top of what was there: weights, gradients, optimizer and
 activations. For the data loader of the fine-tuning examples it prints clips a second by the number of worker
 processes, on 640 x 360 H.264 files of 10 seconds that are written once, or on --clips.
 
@@ -41,14 +41,14 @@ from fal_hf.training.clips import (
     UnreadableClips,
     probe_clips,
 )
-from fal_hf.training.data import SINGLE_LABEL, VideoClip
+from fal_hf.training.data import SINGLE_LABEL, LabeledClip
 
 NUM_LABELS = 400
 SHARED_FIELDS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "image_size")
 
 
 class StepTimer(TrainerCallback):
-    """Seconds of each optimiser step."""
+    """Seconds of each optimizer step."""
 
     def __init__(self):
         self.seconds: list[float] = []
@@ -117,7 +117,7 @@ def measure_models(args: argparse.Namespace) -> None:
         print(f"{name:<11}  {args.batch_size / median:>7.2f}  {median:>14.3f}  {ratio:>5.2f}x  {peaks[name]:>8.0f}")
 
 
-def find_clips(args: argparse.Namespace) -> list[VideoClip]:
+def find_clips(args: argparse.Namespace) -> list[LabeledClip]:
     if args.clips is not None:
         paths = sorted(path for path in args.clips.rglob("*") if path.is_file())
     else:
@@ -126,7 +126,7 @@ def find_clips(args: argparse.Namespace) -> list[VideoClip]:
         if not path.exists():
             write_short(path, seconds=10)
         paths = [path] * 32
-    return [VideoClip(path=str(path), labels=("any",)) for path in paths]
+    return [LabeledClip(path=str(path), labels=("any",)) for path in paths]
 
 
 def measure_loader(args: argparse.Namespace) -> None:
@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--preset", default="fal-base", choices=PRESETS)
     parser.add_argument("--frames", type=int, help="frames of a clip; the preset's unless given")
     parser.add_argument("--batch-size", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=4, help="optimiser steps of a turn")
+    parser.add_argument("--steps", type=int, default=4, help="optimizer steps of a turn")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cuda", "cpu"))

@@ -1,4 +1,4 @@
-"""Small labelled clips on disk, for the tests of fine-tuning."""
+"""Small labeled clips on disk, for the tests of fine-tuning."""
 
 from pathlib import Path
 

@@ -4,30 +4,26 @@
 
 A disc goes around a circle in eight frames, and a class is an order of these frames: every clip has all eight, so that
 no single frame and no bag of frames says anything of the class. Files are rendered once, then a small FAL is trained
-from nothing with `run_video_classification.py` for each attention scheme (the paper's table 1 in miniature) and, with
+from nothing with `fal_hf.training` for each attention scheme (the paper's table 1 in miniature) and, with
 divided attention, for each kind of position embedding (its table 4). One table of video-level accuracies is printed.
 """
 
 import argparse
-import json
 import math
-import os
-import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
+from transformers import TrainingArguments
 
 from fal_hf.model.attention_schemes import ATTENTION_TYPES
 from fal_hf.model.configuration_fal import POSITION_EMBEDDING_TYPES
+from fal_hf.training import AugmentationArguments, DataArguments, ModelArguments, write_video
+from fal_hf.training import train as train_model
 from fal_hf.training.metrics import wilson_interval
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "examples" / "camera_motion"))
-
-from rendering import write_video  # noqa: E402
 
 NUM_FRAMES = 8
 SIDE = 32
@@ -53,8 +49,8 @@ def render_clip(rng: np.random.Generator, order: tuple[int, ...]) -> np.ndarray:
     frames = []
     for place in order:
         angle = 2 * math.pi * place / NUM_FRAMES + rng.uniform(-0.15, 0.15)
-        centre = SIDE / 2 + SIDE * 0.32 * np.array([math.cos(angle), math.sin(angle)])
-        disc = np.hypot(x - centre[0], y - centre[1])[..., None] < radius
+        center = SIDE / 2 + SIDE * 0.32 * np.array([math.cos(angle), math.sin(angle)])
+        disc = np.hypot(x - center[0], y - center[1])[..., None] < radius
         frames.append(np.where(disc, brightness, 40) + rng.normal(0, 12, (SIDE, SIDE, 3)))
     return np.clip(frames, 0, 255).astype(np.uint8)
 
@@ -68,32 +64,40 @@ def make_clips(folder: Path, *, per_class: int, seed: int) -> None:
             frames = render_clip(rng, order)
             path = folder / name / f"{index:03d}.mp4"
             if not path.exists():
-                write_video(path, frames, frame_rate=FRAME_RATE, crf=18, preset="veryfast")
+                write_video(path, frames, frame_rate=FRAME_RATE, preset="veryfast")
 
 
 def train(
     folder: Path, *, attention: str, positions: str, epochs: int, seed: int, use_cpu: bool
 ) -> tuple[float, float]:
     """Trains one model; returns its accuracy on the test clips, and the seconds that took."""
-    output = folder / f"{attention}-{positions}-{epochs}-{seed}"
-    overrides = f"{SIZES},attention_type={attention},position_embedding_type={positions}"
-    command = [
-        sys.executable,
-        str(ROOT / "examples" / "fine_tuning" / "run_video_classification.py"),
-        *("--config_name", "fal-small", "--config_overrides", overrides),
-        *("--num_frames", str(NUM_FRAMES), "--image_size", str(SIDE), "--short_side_min", str(SIDE)),
-        *("--short_side_max", str(SIDE), "--train_dir", str(folder / "train"), "--test_dir", str(folder / "test")),
-        *("--train_val_split", "0", "--output_dir", str(output), "--num_train_epochs", str(epochs)),
-        *("--per_device_train_batch_size", "16", "--learning_rate", "2e-3", "--lr_scheduler_type", "cosine"),
-        *("--warmup_steps", "0.1", "--weight_decay", "0.05", "--save_strategy", "no", "--report_to", "none"),
-        *("--seed", str(seed), "--disable_tqdm", "true", *(["--use_cpu"] if use_cpu else [])),
-    ]
     start = time.perf_counter()
-    finished = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
-    if finished.returncode:
-        raise RuntimeError(f"{attention}, {positions}: the training failed\n{finished.stderr[-2000:]}")
-    accuracy = json.loads((output / "all_results.json").read_text())["test_accuracy"]
-    return accuracy, time.perf_counter() - start
+    result = train_model(
+        data=DataArguments(train_dir=str(folder / "train"), test_dir=str(folder / "test"), train_val_split=0.0),
+        model=ModelArguments(
+            config_name="fal-small",
+            config_overrides=f"{SIZES},attention_type={attention},position_embedding_type={positions}",
+            num_frames=NUM_FRAMES,
+            image_size=SIDE,
+        ),
+        augmentation=AugmentationArguments(short_side_min=SIDE, short_side_max=SIDE),
+        training=TrainingArguments(
+            output_dir=str(folder / f"{attention}-{positions}-{epochs}-{seed}"),
+            num_train_epochs=epochs,
+            per_device_train_batch_size=16,
+            learning_rate=2e-3,
+            lr_scheduler_type="cosine",
+            warmup_steps=0.1,
+            weight_decay=0.05,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            seed=seed,
+            disable_tqdm=True,
+            use_cpu=use_cpu,
+        ),
+    )
+    return result.figures["test"]["accuracy"], time.perf_counter() - start
 
 
 def main():
@@ -120,7 +124,8 @@ def main():
     print("attention            positions   accuracy  95 % interval   seconds")
     for attention, positions in cases:
         options = {"epochs": args.epochs, "seed": args.seed, "use_cpu": args.use_cpu}
-        accuracy, seconds = train(args.folder, attention=attention, positions=positions, **options)
+        with redirect_stdout(sys.stderr):  # what Trainer prints; the table alone goes to standard output
+            accuracy, seconds = train(args.folder, attention=attention, positions=positions, **options)
         low, high = wilson_interval(round(accuracy * num_test), num_test)
         print(
             f"{attention:<19}  {positions:<10}  {accuracy:>8.3f}  {low:.3f} to {high:.3f}  {seconds:>7.0f}", flush=True

@@ -34,24 +34,24 @@ DIRECTION_PAIRS = (
 
 
 @dataclass
-class Clips:
+class ClipBatch:
     """Rendered clips: `pixels` uint8 (N, T, 3, S, S), `flow` (N, T, h, w, 2) in short sides a step, `labels` (N,)."""
 
     pixels: torch.Tensor
     flow: torch.Tensor
     labels: torch.Tensor
 
-    def __getitem__(self, index) -> "Clips":
-        return Clips(self.pixels[index], self.flow[index], self.labels[index])
+    def __getitem__(self, index) -> "ClipBatch":
+        return ClipBatch(self.pixels[index], self.flow[index], self.labels[index])
 
-    def to(self, device: torch.device) -> "Clips":
-        return Clips(self.pixels.to(device), self.flow.to(device), self.labels.to(device))
+    def to(self, device: torch.device) -> "ClipBatch":
+        return ClipBatch(self.pixels.to(device), self.flow.to(device), self.labels.to(device))
 
-    def __setitem__(self, index, clips: "Clips"):
+    def __setitem__(self, index, clips: "ClipBatch"):
         self.pixels[index], self.flow[index], self.labels[index] = clips.pixels, clips.flow, clips.labels
 
     @classmethod
-    def empty(cls, count: int, *, image_size: int, grid: int) -> "Clips":
+    def empty(cls, count: int, *, image_size: int, grid: int) -> "ClipBatch":
         return cls(
             torch.zeros(count, NUM_FRAMES, 3, image_size, image_size, dtype=torch.uint8),
             torch.zeros(count, NUM_FRAMES, grid, grid, 2),
@@ -111,14 +111,14 @@ def render_training_clip(
 
 def render_clips(
     rng: np.random.Generator, photos: list[Path], count: int, *, image_size: int, grid: int, difficulty: float
-) -> Clips:
+) -> ClipBatch:
     """Renders `count` clips of random labels."""
-    clips = Clips.empty(count, image_size=image_size, grid=grid)
+    clips = ClipBatch.empty(count, image_size=image_size, grid=grid)
     for index in range(count):
         pixels, flow, label = render_training_clip(
             rng, photos, image_size=image_size, grid=grid, difficulty=difficulty
         )
-        clips[index] = Clips(pixels, torch.from_numpy(flow), torch.tensor(label))
+        clips[index] = ClipBatch(pixels, torch.from_numpy(flow), torch.tensor(label))
     return clips
 
 
@@ -137,7 +137,7 @@ class ReplayBuffer:
 
     def __init__(self, photos: list[Path], *, capacity: int, image_size: int, grid: int, seed: int, workers: int):
         context = multiprocessing.get_context("spawn")
-        self.clips = Clips.empty(capacity, image_size=image_size, grid=grid)
+        self.clips = ClipBatch.empty(capacity, image_size=image_size, grid=grid)
         self.filled = self.received = 0
         self.first_needed = min(capacity, 512)
         self.difficulty = context.Value("d", 0.0)
@@ -156,13 +156,13 @@ class ReplayBuffer:
     def receive(self, *, at_least: int):
         """Takes rendered clips until `at_least` have come since the start."""
         while self.received < at_least:
-            chunk = Clips(*(torch.from_numpy(array) for array in self.queue.get(timeout=300)))
+            chunk = ClipBatch(*(torch.from_numpy(array) for array in self.queue.get(timeout=300)))
             capacity = len(self.clips.labels)
             self.clips[torch.arange(self.received, self.received + len(chunk.labels)) % capacity] = chunk
             self.received += len(chunk.labels)
             self.filled = min(self.received, capacity)
 
-    def sample(self, count: int) -> Clips:
+    def sample(self, count: int) -> ClipBatch:
         return self.clips[torch.randint(self.filled, (count,))]
 
     def close(self):
@@ -187,24 +187,24 @@ MIRRORED, UPSIDE_DOWN, REVERSED = swapped(PAN, ROLL), swapped(TILT, ROLL), swapp
 TRANSPOSED = swapped(("pan_right", "tilt_down"), ("pan_left", "tilt_up"), ROLL)
 
 
-def mirror(clips: Clips) -> Clips:
-    return Clips(clips.pixels.flip(-1), clips.flow.flip(3) * torch.tensor([-1.0, 1.0]), MIRRORED[clips.labels])
+def mirror(clips: ClipBatch) -> ClipBatch:
+    return ClipBatch(clips.pixels.flip(-1), clips.flow.flip(3) * torch.tensor([-1.0, 1.0]), MIRRORED[clips.labels])
 
 
-def turn_upside_down(clips: Clips) -> Clips:
-    return Clips(clips.pixels.flip(-2), clips.flow.flip(2) * torch.tensor([1.0, -1.0]), UPSIDE_DOWN[clips.labels])
+def turn_upside_down(clips: ClipBatch) -> ClipBatch:
+    return ClipBatch(clips.pixels.flip(-2), clips.flow.flip(2) * torch.tensor([1.0, -1.0]), UPSIDE_DOWN[clips.labels])
 
 
-def transpose(clips: Clips) -> Clips:
-    return Clips(clips.pixels.transpose(-1, -2), clips.flow.transpose(2, 3).flip(-1), TRANSPOSED[clips.labels])
+def transpose(clips: ClipBatch) -> ClipBatch:
+    return ClipBatch(clips.pixels.transpose(-1, -2), clips.flow.transpose(2, 3).flip(-1), TRANSPOSED[clips.labels])
 
 
-def reverse(clips: Clips) -> Clips:
+def reverse(clips: ClipBatch) -> ClipBatch:
     backwards = -clips.flow[:, :-1].flip(1)
-    return Clips(clips.pixels.flip(1), torch.cat([backwards, backwards[:, -1:]], 1), REVERSED[clips.labels])
+    return ClipBatch(clips.pixels.flip(1), torch.cat([backwards, backwards[:, -1:]], 1), REVERSED[clips.labels])
 
 
-def random_symmetries(clips: Clips) -> Clips:
+def random_symmetries(clips: ClipBatch) -> ClipBatch:
     """Applies each symmetry to a random half of the clips."""
     for symmetry in (mirror, turn_upside_down, transpose, reverse):
         chosen = torch.rand(len(clips.labels)) < 0.5
@@ -212,7 +212,7 @@ def random_symmetries(clips: Clips) -> Clips:
     return clips
 
 
-def random_patches(clips: Clips, patch_size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def random_patches(clips: ClipBatch, patch_size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """One random patch of each clip: pixels (B, T, 3, P, P), place (B,) in the position table, motion (B, T, 2)."""
     count, grid = len(clips.labels), clips.flow.shape[2]
     each, rows, columns = torch.arange(count), torch.randint(grid, (count,)), torch.randint(grid, (count,))

@@ -22,14 +22,14 @@ from rendering import (
     load_photo,
     render_frames,
     split_photographs,
-    write_video,
 )
-from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix
 from tqdm import tqdm
 
 from fal_hf import VideoLabeler
 from fal_hf.model.video_file import probe, read_frames
+from fal_hf.training import write_video
+from fal_hf.training.metrics import wilson_interval
 
 SHORT_SIDES = (180, 240, 288)
 CRF = (18, 35)
@@ -76,9 +76,9 @@ def render_file(rng: np.random.Generator, label: str, photo_path: Path, photos: 
 
 
 def step_motion(previous: np.ndarray, current: np.ndarray) -> np.ndarray | None:
-    """The camera's motion between two grey frames: yaw, pitch, zoom and roll at the edge, in short sides.
+    """The camera's motion between two gray frames: yaw, pitch, zoom and roll at the edge, in short sides.
 
-    Corners are tracked with pyramidal Lucas-Kanade; the motion is the RANSAC homography's derivative at the centre.
+    Corners are tracked with pyramidal Lucas-Kanade; the motion is the RANSAC homography's derivative at the center.
     None where too few corners are found.
     """
     corners = cv2.goodFeaturesToTrack(previous, 300, 0.005, 5)
@@ -89,8 +89,8 @@ def step_motion(previous: np.ndarray, current: np.ndarray) -> np.ndarray | None:
     if kept.sum() < 8:
         return None
     height, width = previous.shape
-    centre, short_side = np.array([width, height]) / 2, min(width, height)
-    source, target = ((points[kept, 0] - centre) / short_side for points in (corners, tracked))
+    center, short_side = np.array([width, height]) / 2, min(width, height)
+    source, target = ((points[kept, 0] - center) / short_side for points in (corners, tracked))
     homography, _ = cv2.findHomography(source, target, cv2.RANSAC, 1.5 / short_side)
     if homography is None:
         return None
@@ -105,8 +105,8 @@ def motion_statistics(path: Path) -> np.ndarray:
     """The mean velocity on the four axes (short sides a second) and the spread of the velocity over time (5,)."""
     duration = probe(path).duration_seconds
     frames = read_frames(path, seconds=np.arange(0, duration, STEP_SECONDS)).frames
-    greys = [cv2.cvtColor(shrunk(np.asarray(frame)), cv2.COLOR_RGB2GRAY) for frame in frames]
-    steps = [step_motion(previous, current) for previous, current in itertools.pairwise(greys)]
+    grays = [cv2.cvtColor(shrunk(np.asarray(frame)), cv2.COLOR_RGB2GRAY) for frame in frames]
+    steps = [step_motion(previous, current) for previous, current in itertools.pairwise(grays)]
     steps = np.array([step for step in steps if step is not None]).reshape(-1, 4) / STEP_SECONDS
     if not len(steps):
         return np.zeros(5)
@@ -161,14 +161,14 @@ def report(name: str, labels: list[str], predictions: list[str]) -> dict:
     """Prints top-1 with its Wilson interval, the accuracy of each label and the confusion matrix; returns figures."""
     matrix = confusion_matrix(labels, predictions, labels=LABELS)
     correct, total = int(np.trace(matrix)), int(matrix.sum())
-    interval = binomtest(correct, total).proportion_ci(method="wilson")
+    low, high = wilson_interval(correct, total)
     by_label = dict(zip(LABELS, (np.diag(matrix) / matrix.sum(1).clip(min=1)).tolist(), strict=True))
-    bounds = f"95 % interval {interval.low:.3f} to {interval.high:.3f}"
+    bounds = f"95 % interval {low:.3f} to {high:.3f}"
     print(f"\n{name}: top-1 {correct / total:.3f} ({correct} of {total} files), {bounds}")
     print(f"{'true / predicted':>22}", *(f"{label[:7]:>7}" for label in LABELS), " correct")
     for (label, accuracy), row in zip(by_label.items(), matrix, strict=True):
         print(f"{label:>22}", *(f"{count:7d}" for count in row), f"{accuracy:8.2f}")
-    return {"correct": correct, "total": total, "interval": [interval.low, interval.high], "by_label": by_label}
+    return {"correct": correct, "total": total, "interval": [low, high], "by_label": by_label}
 
 
 def main():

@@ -5,11 +5,10 @@ pan, a tilt, a roll or a zoom exactly, and the label is right by construction:
 
     photo pixel = K_photo · R(yaw, pitch, roll) · K(focal length)⁻¹ · frame pixel
 
-Lengths in the frame are in units of its short side (origin at the centre, x right, y down), angles are in radians and
+Lengths in the frame are in units of its short side (origin at the center, x right, y down), angles are in radians and
 times in seconds. Directions are the camera's: `pan_right` turns the camera right, so the picture content moves left.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -212,7 +211,7 @@ class ForegroundObject:
 
 @dataclass(frozen=True)
 class Look:
-    """Exposure and color gains (2, 3: first and last frame, RGB), gamma, blur (short sides), noise (grey levels)."""
+    """Exposure and color gains (2, 3: first and last frame, RGB), gamma, blur (short sides), noise (gray levels)."""
 
     gains: np.ndarray
     gamma: float
@@ -363,14 +362,14 @@ def frame_size(aspect_ratio: float, short_side: int) -> tuple[int, int]:
 def render_frames(shot: Shot, photo: np.ndarray, times: np.ndarray, *, size: tuple[int, int]) -> np.ndarray:
     """Renders the shot at `times` (N,) as RGB uint8 (N, height, width, 3); `size` is (width, height) in pixels.
 
-    A size that is squarer than the shot's own shows the centre of its view, as a centre crop would.
+    A size that is squarer than the shot's own shows the center of its view, as a center crop would.
     """
     width, height = size
     short_side = min(size)
-    centred = np.array([[1, 0, -(width - 1) / 2], [0, 1, -(height - 1) / 2], [0, 0, short_side]]) / short_side
+    centered = np.array([[1, 0, -(width - 1) / 2], [0, 1, -(height - 1) / 2], [0, 0, short_side]]) / short_side
     views = shot.photo_from_frame(times)
     photo, shrink = antialiased(photo, views, short_side)
-    to_photo = np.diag([shrink, shrink, 1.0]) @ views @ centred
+    to_photo = np.diag([shrink, shrink, 1.0]) @ views @ centered
     rng = np.random.default_rng(shot.noise_seed)
     frames = np.empty((len(times), height, width, 3), np.uint8)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -415,7 +414,7 @@ def paint_object(frames: np.ndarray, item: ForegroundObject, shot: Shot, times: 
 
 
 def object_positions(item: ForegroundObject, shot: Shot, times: np.ndarray) -> np.ndarray:
-    """Where the object's centre is in the frame (N, 2), in short sides."""
+    """Where the object's center is in the frame (N, 2), in short sides."""
     own = item.start + item.velocity * times[:, None]
     if not item.anchored:
         return own
@@ -441,13 +440,13 @@ def apply_look(
 
 
 def patch_flow(shot: Shot, times: np.ndarray, grid: int) -> np.ndarray:
-    """The camera's image motion at the centres of a square centre crop's patches.
+    """The camera's image motion at the centers of a square center crop's patches.
 
     Returns (T, grid, grid, 2): x and y displacement from each of `times` to the next, in short sides; the last
     instant, which has no next, repeats the one before.
     """
-    centres = (np.arange(grid) + 0.5) / grid - 0.5
-    points = np.stack(np.meshgrid(centres, centres), -1).reshape(-1, 2)
+    centers = (np.arange(grid) + 0.5) / grid - 0.5
+    points = np.stack(np.meshgrid(centers, centers), -1).reshape(-1, 2)
     views = shot.photo_from_frame(times)
     seen = project(views[:-1], points)
     flow = project(np.linalg.inv(views[1:]), seen) - points
@@ -468,15 +467,3 @@ def h264_round_trip(frames: np.ndarray, *, frame_rate: int, crf: int, preset: st
     packets += encoder.encode(None)
     decoded = [frame for packet in packets for frame in decoder.decode(packet)] + decoder.decode(None)
     return np.stack([frame.to_ndarray(format="rgb24") for frame in decoded])
-
-
-def write_video(path: str | Path, frames: np.ndarray, *, frame_rate: int, crf: int, preset: str = "medium") -> None:
-    """Writes frames (N, H, W, 3) as an H.264 MP4 file."""
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=frame_rate, options={"crf": str(crf), "preset": preset})
-        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
-        container.mux(stream.encode(None))
-    Path(path).write_bytes(buffer.getvalue())

@@ -29,7 +29,7 @@ from clips import (
     DIRECTION_PAIRS,
     FRAME_INTERVAL_SECONDS,
     NUM_FRAMES,
-    Clips,
+    ClipBatch,
     ReplayBuffer,
     random_patches,
     random_symmetries,
@@ -42,14 +42,15 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from fal_hf import FALConfig, FALVideoClassifierForVideoClassification, FALVideoProcessor
+from fal_hf.training.recipe import average_weights, parameter_groups
 
 CLIPS_PER_VIDEO = 6
 MEAN, STD = 0.45, 0.225
 FLOW_UNIT = 0.04  # short sides a step; brings the flow targets to about one
 
 
-def normalise(pixels: torch.Tensor) -> torch.Tensor:
-    """uint8 (…) → float as the processor's rescaling and normalisation."""
+def normalize(pixels: torch.Tensor) -> torch.Tensor:
+    """uint8 (…) → float as the processor's rescaling and normalization."""
     return (pixels.float() / 255 - MEAN) / STD
 
 
@@ -61,7 +62,7 @@ class CameraMotionTrainer(nn.Module):
 
     def __init__(self, classifier: FALVideoClassifierForVideoClassification):
         super().__init__()
-        self.classifier = classifier
+        self.classifier, self.config = classifier, classifier.config
         width = classifier.config.hidden_size
         self.patch_motion = nn.Linear(width, 2)
         self.clip_motion = nn.Linear(width, 6)
@@ -138,7 +139,7 @@ def start_from_statistics(model: FALVideoClassifierForVideoClassification, pixel
     """
     quarter = model.config.hidden_size // 4
     embeddings = model.fal.embeddings
-    weight, bias = whitened_components(normalise(pixels), model.config.patch_size, quarter)
+    weight, bias = whitened_components(normalize(pixels), model.config.patch_size, quarter)
     linear = embeddings.patch_embeddings.projection
     linear.weight.mul_(0.1)[:quarter] = weight
     linear.bias[:quarter] = bias
@@ -193,27 +194,6 @@ def look_at_neighboring_frames(step: nn.Module, quarter: int):
     nn.init.eye_(step.dense.weight)
 
 
-class WeightAverage:
-    """The exponential moving average of a model's weights, which is what gets shipped."""
-
-    def __init__(self, model: nn.Module, decay: float):
-        self.decay, self.updates = decay, 0
-        self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self, model: nn.Module):
-        self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for name, value in model.state_dict().items():
-            self.weights[name].lerp_(value, 1 - decay)
-
-    def state_dict(self) -> dict:
-        return {"updates": self.updates, "weights": self.weights}
-
-    def load_state_dict(self, state: dict):
-        self.updates, self.weights = state["updates"], state["weights"]
-
-
 # Training
 
 
@@ -222,9 +202,11 @@ def motion_loss(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return F.smooth_l1_loss(prediction, target / FLOW_UNIT, beta=0.1)
 
 
-def training_loss(model: nn.Module, clips: Clips, *, motion_weight: float) -> tuple[torch.Tensor, dict[str, float]]:
+def training_loss(
+    model: nn.Module, clips: ClipBatch, *, motion_weight: float
+) -> tuple[torch.Tensor, dict[str, float]]:
     """The loss of one batch, and its parts for the log."""
-    logits, patch_motion, clip_motion = model(normalise(clips.pixels))
+    logits, patch_motion, clip_motion = model(normalize(clips.pixels))
     label_loss = F.cross_entropy(logits, clips.labels, label_smoothing=0.05)
     patch_loss = motion_loss(patch_motion, clips.flow.flatten(1, 3))
     clip_loss = motion_loss(clip_motion, clip_motion_targets(clips.flow))
@@ -237,7 +219,7 @@ def training_loss(model: nn.Module, clips: Clips, *, motion_weight: float) -> tu
 @torch.no_grad()
 def predict(classifier: FALVideoClassifierForVideoClassification, pixels: torch.Tensor) -> torch.Tensor:
     """Label indices (N,) of clips of uint8 pixels (N, T, 3, S, S)."""
-    batches = (normalise(batch.to(classifier.device)) for batch in pixels.split(50))
+    batches = (normalize(batch.to(classifier.device)) for batch in pixels.split(50))
     return torch.cat([classifier(pixel_values=batch).logits.argmax(-1).cpu() for batch in batches])
 
 
@@ -267,10 +249,9 @@ class Run:
         self.args, self.step, self.parts = args, 0, {}
         self.accelerator = Accelerator(step_scheduler_with_optimizer=False)
         model = CameraMotionTrainer(classifier)
-        optimizer = torch.optim.AdamW(
-            parameter_groups(model, args.weight_decay), lr=args.learning_rate, betas=(0.9, 0.98)
-        )
-        self.average = WeightAverage(classifier, args.average_decay)
+        groups = parameter_groups(model, learning_rate=args.learning_rate, weight_decay=args.weight_decay)
+        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
+        self.average = average_weights(classifier, args.average_decay, warms_up=True)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.accelerator.register_for_checkpointing(self)
         self.output = Path(args.output)
@@ -294,7 +275,7 @@ class Run:
     def averaged_classifier(self) -> FALVideoClassifierForVideoClassification:
         """A copy of the classifier with the averaged weights."""
         classifier = FALVideoClassifierForVideoClassification(self.classifier.config)
-        classifier.load_state_dict(self.average.weights)
+        classifier.load_state_dict(self.average.module.state_dict())
         return classifier.to(self.accelerator.device).eval()
 
     def save(self):
@@ -328,13 +309,6 @@ class Run:
             file.write(json.dumps(rounded) + "\n")
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Weight decay for matrices only."""
-    matrices = [parameter for name, parameter in model.named_parameters() if parameter.ndim == 2]
-    others = [parameter for name, parameter in model.named_parameters() if parameter.ndim != 2]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-
-
 def schedule(args: argparse.Namespace, step: int) -> dict[str, float]:
     """Learning rate, difficulty of the rendered clips and weight of the motion losses at one step."""
     if step < args.patch_steps:
@@ -362,7 +336,7 @@ def patch_stage_loss(run: Run, clips: ReplayBuffer) -> tuple[torch.Tensor, dict[
     batch = random_symmetries(clips.sample(run.args.patch_batch_size))
     pixels, places, motion = random_patches(batch, run.args.patch_size)
     pixels, places, motion = (part.to(run.accelerator.device) for part in (pixels, places, motion))
-    loss = motion_loss(run.trainer.single_patch_motion(normalise(pixels), places), motion)
+    loss = motion_loss(run.trainer.single_patch_motion(normalize(pixels), places), motion)
     return loss, {"patch_loss": loss.item(), "still_loss": motion_loss(0 * motion, motion).item()}
 
 
@@ -383,12 +357,12 @@ def update(run: Run, clips: ReplayBuffer, *, learning_rate: float, motion_weight
     run.accelerator.clip_grad_norm_(run.model.parameters(), 1.0)
     run.optimizer.step()
     run.optimizer.zero_grad()
-    run.average.update(run.classifier)
+    run.average.update_parameters(run.classifier)
     run.step += 1
     run.gather(parts)
 
 
-def train(run: Run, clips: ReplayBuffer, validation: Clips):
+def train(run: Run, clips: ReplayBuffer, validation: ClipBatch):
     """Trains from `run.step` to the last step."""
     args = run.args
     bar = tqdm(total=args.steps, initial=run.step, desc="training", unit="step", mininterval=10)
@@ -437,7 +411,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--warm-up-steps", type=int, default=100)
     parser.add_argument("--weight-decay", type=float, default=0.02)
-    parser.add_argument("--average-decay", type=float, default=0.998)
+    parser.add_argument("--average-decay", type=float, default=0.998, help="of the moving average of the weights")
     parser.add_argument("--buffer-clips", type=int, default=4000)
     parser.add_argument("--reuse", type=float, default=8, help="batches that a rendered clip appears in, on average")
     parser.add_argument("--workers", type=int, default=1, help="processes that render")
@@ -445,7 +419,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--log-every", type=int, default=25)
     parser.add_argument("--evaluate-every", type=int, default=200)
     parser.add_argument("--checkpoint-every", type=int, default=250)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if not 0 < args.average_decay < 1:
+        parser.error(f"--average-decay: expected a share in (0, 1), got {args.average_decay}")
+    return args
 
 
 def main():

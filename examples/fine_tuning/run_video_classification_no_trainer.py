@@ -1,11 +1,11 @@
-"""Fine-tunes FAL on labelled clips with a training loop of its own on Accelerate.
+"""Fine-tunes FAL on labeled clips with a training loop of its own on Accelerate.
 
-    python run_video_classification_no_trainer.py --train_dir clips --output_dir runs/mine
-    accelerate launch run_video_classification_no_trainer.py recipes/kinetics.json --train_file clips.csv \\
+    python run_video_classification_no_trainer.py small_set --train_dir clips --output_dir runs/mine
+    accelerate launch run_video_classification_no_trainer.py kinetics --train_file clips.csv \\
         --output_dir runs/kinetics
 
-Arguments, data, recipe and result are those of `run_video_classification.py`; what is in TrainingArguments and not
-done here is refused. Change this script where the Trainer does not do what you want.
+Arguments, data, recipe and result are those of `fal train`; what is in TrainingArguments and not done here is refused.
+Copy this file and change it where Trainer does not do what you want.
 """
 
 import json
@@ -26,17 +26,11 @@ from transformers import TrainingArguments
 from transformers.integrations.integration_utils import rewrite_logs
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints, speed_metrics
 
+from fal_hf.training.arguments import parse_arguments, uses_fsdp
 from fal_hf.training.clips import IGNORED
 from fal_hf.training.recipe import average_weights, build_optimizer, build_scheduler, count_epoch_steps
-from fal_hf.training.run import (
-    CHECKPOINT_STATES,
-    Run,
-    evaluation_figures,
-    parse_arguments,
-    prepare_run,
-    save_result,
-    uses_fsdp,
-)
+from fal_hf.training.result import save_result
+from fal_hf.training.run import CHECKPOINT_STATES, Run, prepare_run
 
 # What this loop does of TrainingArguments.
 DONE = frozenset(
@@ -62,13 +56,13 @@ def refuse_what_is_not_done(training: TrainingArguments) -> None:
     changed = [one.name for one in fields(usual) if getattr(training, one.name) != getattr(usual, one.name)]
     ignored = sorted(name for name in changed if name not in DONE)
     if ignored:
-        raise ValueError(f"{', '.join('--' + name for name in ignored)}: run_video_classification.py does that")
+        raise ValueError(f"{', '.join('--' + name for name in ignored)}: `fal train` does that")
     if training.save_strategy == "best":
         raise ValueError("--save_strategy: expected no, steps or epoch; the best weights are kept in any case")
     if training.lr_scheduler_type == "reduce_lr_on_plateau":
-        raise ValueError("--lr_scheduler_type reduce_lr_on_plateau: run_video_classification.py does that")
+        raise ValueError("--lr_scheduler_type reduce_lr_on_plateau: `fal train` does that")
     if training.load_best_model_at_end and uses_fsdp(training):
-        raise ValueError("--load_best_model_at_end: with FSDP, run_video_classification.py does that")
+        raise ValueError("--load_best_model_at_end: with FSDP, `fal train` does that")
 
 
 class Loop:
@@ -154,7 +148,7 @@ class Loop:
             yield step_batches
 
     def take_step(self, batches: list[dict]) -> dict[str, float]:
-        """One step of the optimiser; returns the loss over all processes, the gradient's norm, the learning rate."""
+        """One step of the optimizer; returns the loss over all processes, the gradient's norm, the learning rate."""
         accelerator = self.accelerator
         self.model.train()
         num_items = sum(batch["labels"].ne(IGNORED).sum() for batch in batches)
@@ -225,7 +219,7 @@ class Loop:
             losses.append(self.accelerator.gather_for_metrics(loss.repeat(len(batch["labels"]))).cpu())
             logits.append(gathered[0].cpu())
             labels.append(gathered[1].cpu())
-        figures = evaluation_figures(torch.cat(logits), torch.cat(labels), self.run.problem_type)
+        figures = self.run.figures(torch.cat(logits), torch.cat(labels))
         return {"loss": torch.cat(losses).mean().item(), **figures}
 
     # ---- what is kept ----

@@ -20,6 +20,8 @@ import clips as camera_motion_clips  # noqa: E402
 import rendering  # noqa: E402
 import train as training  # noqa: E402
 
+from fal_hf.training import write_video  # noqa: E402
+
 
 def textured_photo(seed: int, height: int = 288, width: int = 384) -> np.ndarray:
     """A synthetic photograph (H, W, 3) with detail at several scales."""
@@ -157,13 +159,13 @@ def test_photographs_are_split_before_rendering(photo_folder):
         rendering.split_photographs(photo_folder, validation=6, test=6)
 
 
-def rendered_clips(label: str, seed: int) -> camera_motion_clips.Clips:
+def rendered_clips(label: str, seed: int) -> camera_motion_clips.ClipBatch:
     shot, photo = clean_shot(label, seed)
     times = shot.duration_seconds / 2 + 0.03 * np.arange(camera_motion_clips.NUM_FRAMES)
     frames = rendering.render_frames(shot, photo, times, size=(64, 64))
     flow = rendering.patch_flow(shot, times, 4)
     pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)
-    return camera_motion_clips.Clips(
+    return camera_motion_clips.ClipBatch(
         pixels[None], torch.from_numpy(flow)[None], torch.tensor([rendering.LABELS.index(label)])
     )
 
@@ -217,6 +219,6 @@ def test_shipped_checkpoint_labels_rendered_files(tmp_path):
         times = np.arange(shot.num_frames) / shot.frame_rate
         frames = rendering.render_frames(shot, photo, times, size=rendering.frame_size(shot.aspect_ratio, 144))
         path = tmp_path / f"{label}.mp4"
-        rendering.write_video(path, frames, frame_rate=shot.frame_rate, crf=23, preset="veryfast")
+        write_video(path, frames, frame_rate=shot.frame_rate, crf=23, preset="veryfast")
         correct.append(labeler(path).labels[0].label == label)
     assert np.mean(correct) >= 0.9

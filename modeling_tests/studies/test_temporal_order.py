@@ -6,22 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("cv2")
+pytest.importorskip("accelerate")
 pytest.importorskip("evaluate")
 pytest.importorskip("sklearn")
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "studies"), str(ROOT / "examples" / "camera_motion")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "studies"))
 
-import temporal_order  # noqa: E402
+import temporal_order
 
 
 def places(frames: np.ndarray) -> tuple[int, ...]:
     """Where on the circle the disc is in each frame, 0 to 7."""
     y, x = np.mgrid[: temporal_order.SIDE, : temporal_order.SIDE] - temporal_order.SIDE / 2
     bright = frames.mean(axis=-1) > 120
-    centres = [np.arctan2(y[mask].mean(), x[mask].mean()) for mask in bright]
-    return tuple(round(centre / (2 * np.pi) * 8) % 8 for centre in centres)
+    centers = [np.arctan2(y[mask].mean(), x[mask].mean()) for mask in bright]
+    return tuple(round(center / (2 * np.pi) * 8) % 8 for center in centers)
 
 
 @pytest.mark.parametrize("name", temporal_order.ORDERS)

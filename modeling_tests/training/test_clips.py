@@ -1,4 +1,4 @@
-"""Labelled clips to tensors: what is random and what is not, what all frames share, what is left out."""
+"""Labeled clips to tensors: what is random and what is not, what all frames share, what is left out."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from fal_hf.training.clips import (
     TrainingClips,
     UnreadableClips,
 )
-from fal_hf.training.data import MULTI_LABEL, SINGLE_LABEL, VideoClip, read_class_folders
+from fal_hf.training.data import MULTI_LABEL, SINGLE_LABEL, LabeledClip, read_class_folders
 
 LABEL2ID = {name: index for index, name in enumerate(CLASSES)}
 ALL_AUGMENTATIONS = AugmentationArguments(horizontal_flip=0.5, colour_ops=2, random_erasing=0.5)
@@ -36,7 +36,7 @@ def make_processor(**settings) -> FALVideoProcessor:
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory) -> list[VideoClip]:
+def clips(tmp_path_factory) -> list[LabeledClip]:
     return read_class_folders(write_class_folders(tmp_path_factory.mktemp("clips"), per_class=3))
 
 
@@ -115,7 +115,7 @@ def test_every_frame_of_a_clip_is_changed_alike(build_training, tmp_path):
     """Of a video whose frames are all the same picture, every frame of a training clip is the same as well."""
     still = moving_frames(1, height=48, width=64).repeat(8, axis=0)
     path = write_video(tmp_path / "still.mkv", still, codec="ffv1", pixel_format="bgr0")
-    dataset = build_training(chosen=[VideoClip(path=str(path), labels=(CLASSES[0],))])
+    dataset = build_training(chosen=[LabeledClip(path=str(path), labels=(CLASSES[0],))])
     seen = [dataset[epoch, 0]["pixel_values"] for epoch in range(8)]
     assert all(torch.equal(frame, clip[0]) for clip in seen for frame in clip)
     assert len({clip.sum().item() for clip in seen}) == 8
@@ -210,16 +210,16 @@ def test_a_stretch_is_evaluated_as_if_it_were_the_video(build, tmp_path):
     options = {"codec": "ffv1", "pixel_format": "bgr0"}
     whole = write_video(tmp_path / "whole.mkv", frames, **options)
     part = write_video(tmp_path / "part.mkv", frames[5:15], **options)
-    stretch = VideoClip(path=str(whole), labels=(CLASSES[0],), start_seconds=5 / 25, end_seconds=15 / 25)
-    dataset = build(EvaluationClips, num_clips=2, chosen=[stretch, VideoClip(path=str(part), labels=(CLASSES[0],))])
+    stretch = LabeledClip(path=str(whole), labels=(CLASSES[0],), start_seconds=5 / 25, end_seconds=15 / 25)
+    dataset = build(EvaluationClips, num_clips=2, chosen=[stretch, LabeledClip(path=str(part), labels=(CLASSES[0],))])
     assert torch.equal(dataset[0]["pixel_values"], dataset[1]["pixel_values"])
 
 
-def broken_after_its_start(tmp_path, clips) -> VideoClip:
+def broken_after_its_start(tmp_path, clips) -> LabeledClip:
     """A clip whose file is replaced by noise after it was probed."""
     path = tmp_path / "broken.mp4"
     path.write_bytes(Path(clips[0].path).read_bytes())
-    return VideoClip(path=str(path), labels=clips[0].labels)
+    return LabeledClip(path=str(path), labels=clips[0].labels)
 
 
 @pytest.mark.parametrize("problem_type", [SINGLE_LABEL, MULTI_LABEL])
@@ -249,7 +249,7 @@ def test_too_many_unreadable_clips_stop_the_run_in_a_worker_too(build_training, 
 def test_probing_says_why_a_clip_cannot_be_read(clips, tmp_path):
     (tmp_path / "text.mp4").write_text("no video")
     late = replace(clips[0], start_seconds=60.0)
-    infos = clips_module.probe_clips([clips[0], VideoClip(path=str(tmp_path / "text.mp4"), labels=("a",)), late])
+    infos = clips_module.probe_clips([clips[0], LabeledClip(path=str(tmp_path / "text.mp4"), labels=("a",)), late])
     assert infos[0].duration_seconds == pytest.approx(12 / 25)
     assert all(isinstance(info, VideoError) for info in infos[1:])
     assert "the clip begins at 60.0 s" in str(infos[2])

@@ -11,12 +11,12 @@ from video_classification_files import CLASSES, write_class_folders
 pytest.importorskip("sklearn")
 
 from fal_hf.training import data
-from fal_hf.training.data import DataArguments, VideoClip
+from fal_hf.training.data import DataArguments, LabeledClip
 
 
-def make_clips(count: int, *, labels=("a", "b"), per_group: int = 1) -> list[VideoClip]:
+def make_clips(count: int, *, labels=("a", "b"), per_group: int = 1) -> list[LabeledClip]:
     return [
-        VideoClip(path=f"{index}.mp4", labels=(labels[index % len(labels)],), group=f"film {index // per_group}")
+        LabeledClip(path=f"{index}.mp4", labels=(labels[index % len(labels)],), group=f"film {index // per_group}")
         for index in range(count)
     ]
 
@@ -82,8 +82,8 @@ def test_a_broken_manifest_is_named(tmp_path, content):
 
 def test_a_written_manifest_is_read_back(tmp_path):
     clips = [
-        VideoClip(path=str(tmp_path / "a.mp4"), labels=("x",), start_seconds=1.0, end_seconds=2.0, split="train"),
-        VideoClip(path=str(tmp_path / "b.mp4"), labels=("y", "z"), group="film", split="test"),
+        LabeledClip(path=str(tmp_path / "a.mp4"), labels=("x",), start_seconds=1.0, end_seconds=2.0, split="train"),
+        LabeledClip(path=str(tmp_path / "b.mp4"), labels=("y", "z"), group="film", split="test"),
     ]
     splits = {"train": clips[:1], "test": clips[1:]}
     data.write_manifest(tmp_path / "clips.jsonl", splits)
@@ -131,7 +131,7 @@ def test_leaks_are_refused():
     clips = make_clips(4, per_group=2)
     with pytest.raises(ValueError, match="group film 0: expected it in one split"):
         data.check_leaks({"train": clips[:1], "validation": clips[1:]})
-    same_file = [VideoClip(path="a.mp4", labels=("a",))] * 2
+    same_file = [LabeledClip(path="a.mp4", labels=("a",))] * 2
     with pytest.raises(ValueError, match=r"clip a\.mp4"):
         data.check_leaks({"train": same_file[:1], "test": same_file[1:]})
     data.check_leaks({"train": clips[:2], "validation": clips[2:]})
@@ -171,7 +171,7 @@ def test_a_data_set_with_a_column_of_videos(tmp_path, as_bytes):
 
 def test_labels_are_encoded_in_the_order_of_the_model():
     label2id = {"x": 1, "y": 0, "z": 2}
-    clip = VideoClip(path="a.mp4", labels=("x",))
+    clip = LabeledClip(path="a.mp4", labels=("x",))
     assert data.encode_labels(clip, label2id, data.SINGLE_LABEL).item() == 1
     several = replace(clip, labels=("z", "y"))
     assert data.encode_labels(several, label2id, data.MULTI_LABEL).tolist() == [1.0, 0.0, 1.0]

@@ -18,7 +18,10 @@ pytest.importorskip("accelerate")
 pytest.importorskip("evaluate")
 pytest.importorskip("sklearn")
 
-SCRIPTS = ("run_video_classification.py", "run_video_classification_no_trainer.py")
+SCRIPTS = tuple(
+    (str(EXAMPLES / name),) for name in ("run_video_classification.py", "run_video_classification_no_trainer.py")
+)
+COMMAND = ("-m", "fal_hf.cli", "train")
 OPTIONS = (
     "--train_val_split 0.25 --max_steps 4 --learning_rate 1e-3 --logging_steps 1 --use_cpu --report_to none "
     "--disable_tqdm true --save_strategy no --eval_strategy steps --eval_steps 2 --ema_decay 0.5"
@@ -43,11 +46,13 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def train(folder: Path, script: str, output: Path, *options: str, launch: list[str], batch_size: int) -> None:
+def train(
+    folder: Path, program: tuple[str, ...], output: Path, *options: str, launch: list[str], batch_size: int
+) -> None:
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0", *launch]
     where = ["--model_name_or_path", folder / "start", "--train_dir", folder / "clips", "--output_dir", output]
     batch = ["--per_device_train_batch_size", str(batch_size), "--per_device_eval_batch_size", "1"]
-    command = [*launcher, EXAMPLES / script, *where, *batch, *OPTIONS.split(), *options]
+    command = [*launcher, *program, *where, *batch, *OPTIONS.split(), *options]
     finished = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=600)
     assert finished.returncode == 0, finished.stderr
 
@@ -67,15 +72,15 @@ def assert_same_run(two: Path, one: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_two_processes_train_as_one_with_the_same_global_batch(folder, tmp_path, script):
-    train(folder, script, tmp_path / "one", launch=ONE_PROCESS, batch_size=4)
-    train(folder, script, tmp_path / "two", launch=TWO_PROCESSES, batch_size=2)
+@pytest.mark.parametrize("program", [COMMAND, *SCRIPTS], ids=["fal train", "trainer", "accelerate"])
+def test_two_processes_train_as_one_with_the_same_global_batch(folder, tmp_path, program):
+    train(folder, program, tmp_path / "one", launch=ONE_PROCESS, batch_size=4)
+    train(folder, program, tmp_path / "two", launch=TWO_PROCESSES, batch_size=2)
     assert_same_run(tmp_path / "two", tmp_path / "one")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", SCRIPTS, ids=["trainer", "accelerate"])
 def test_fsdp_trains_as_one_process_and_resumes(folder, tmp_path, script):
     """The given configuration, for two processes on the CPU, without mixed precision."""
     config = yaml.safe_load((EXAMPLES / "fsdp_config.yaml").read_text())

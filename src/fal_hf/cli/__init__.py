@@ -9,10 +9,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from . import convert, label, watch
+from . import convert, evaluate, label, train, watch
 from .arguments import UsageError
 
-COMMANDS = (label, watch, convert)
+COMMANDS = (label, watch, train, evaluate, convert)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,1 +1,75 @@
-"""Fine-tuning and evaluation on labelled clips."""
+"""
+Fine-tuning and evaluation on labeled clips.
+
+    from fal_hf.training import read_recipe, train
+
+    result = train(**read_recipe("small_set", train_dir="clips", output_dir="runs/mine"))
+
+`fal train` and `fal evaluate` do the same on the command line.
+"""
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .arguments import read_recipe, recipe_names
+    from .clips import AugmentationArguments
+    from .data import DataArguments, LabeledClip
+    from .evaluation import EvaluationArguments, evaluate
+    from .recipe import RecipeArguments
+    from .report import EvaluationReport, Prediction
+    from .result import TrainingResult
+    from .start import ModelArguments
+    from .trainer import train
+    from .video_files import write_video
+
+# What the extra installs and the modules here cannot do without.
+_NEEDED = ("accelerate", "evaluate", "scipy", "sklearn")
+# Where each public name is; it is imported when it is asked for.
+_MODULES = {
+    "arguments": ("read_recipe", "recipe_names"),
+    "clips": ("AugmentationArguments",),
+    "data": ("DataArguments", "LabeledClip"),
+    "evaluation": ("EvaluationArguments", "evaluate"),
+    "recipe": ("RecipeArguments",),
+    "report": ("EvaluationReport", "Prediction"),
+    "result": ("TrainingResult",),
+    "start": ("ModelArguments",),
+    "trainer": ("train",),
+    "video_files": ("write_video",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "AugmentationArguments",
+    "DataArguments",
+    "EvaluationArguments",
+    "EvaluationReport",
+    "LabeledClip",
+    "ModelArguments",
+    "Prediction",
+    "RecipeArguments",
+    "TrainingResult",
+    "evaluate",
+    "read_recipe",
+    "recipe_names",
+    "train",
+    "write_video",
+]
+
+_missing = [name for name in _NEEDED if find_spec(name) is None]
+if _missing:
+    raise ImportError(
+        f"fal_hf.training: expected {', '.join(_missing)} to be installed, run `pip install fal-hf[training]`"
+    )
+
+
+def __getattr__(name: str):
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

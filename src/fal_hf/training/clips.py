@@ -1,4 +1,4 @@
-"""Labelled clips to tensors: probing, random training clips, the views of an evaluation, batches.
+"""Labeled clips to tensors: probing, random training clips, the views of an evaluation, batches.
 
 What is unusual here:
 
@@ -31,7 +31,7 @@ from ..model.clip_sampling import random_instants
 from ..model.video_file import VideoError, VideoFile, VideoInfo
 from ..model.video_processing_fal import FALVideoProcessor
 from ..model.video_source import reported
-from .data import VideoClip, encode_labels
+from .data import LabeledClip, encode_labels
 
 # The label of a clip that could not be read; loss and metrics leave it out.
 IGNORED = -100
@@ -52,7 +52,16 @@ class UnreadableClips:
     def __init__(self, path: Path, *, num_clips: int, max_share: float):
         self.path, self.num_clips, self.max_share = path, num_clips, max_share
 
-    def record(self, clip: VideoClip, error: Exception) -> None:
+    def probe(self, clips: Sequence[LabeledClip]) -> list[VideoInfo | VideoError]:
+        """Starts anew, and writes the clips down whose files cannot be read; returns what `probe_clips` says."""
+        infos = probe_clips(clips)
+        self.path.unlink(missing_ok=True)
+        for clip, info in zip(clips, infos, strict=True):
+            if isinstance(info, VideoError):
+                self.record(clip, info)
+        return infos
+
+    def record(self, clip: LabeledClip, error: Exception) -> None:
         """
         Writes a clip down.
 
@@ -80,13 +89,13 @@ class UnreadableClips:
         return f"{len(self.reasons())} of {self.num_clips} clips left out as unreadable"
 
 
-def probe_clips(clips: Sequence[VideoClip], *, num_threads: int = 8) -> list[VideoInfo | VideoError]:
+def probe_clips(clips: Sequence[LabeledClip], *, num_threads: int = 8) -> list[VideoInfo | VideoError]:
     """What each clip's file is, or why it cannot be read."""
     with ThreadPoolExecutor(num_threads) as pool:
         return list(tqdm(pool.map(_probe_clip, clips), total=len(clips), desc="probing clips", disable=None))
 
 
-def _probe_clip(clip: VideoClip) -> VideoInfo | VideoError:
+def _probe_clip(clip: LabeledClip) -> VideoInfo | VideoError:
     try:
         with VideoFile(clip.video, num_threads=1) as video, reported(clip.path):
             clip.stretch.within(video.info)
@@ -102,6 +111,8 @@ def _probe_clip(clip: VideoClip) -> VideoInfo | VideoError:
 class AugmentationArguments:
     """How a training clip is changed; every change is the same for all frames of a clip."""
 
+    _argument_group_name = "changes of training clips"
+
     short_side_min: int | None = field(
         default=None, metadata={"help": "Smallest short side before the random crop; unset: 8/7 of the crop."}
     )
@@ -111,7 +122,7 @@ class AugmentationArguments:
         default=None,
         metadata={"help": "Labels that a mirror image swaps: pan_left=pan_right,roll_clockwise=roll_counterclockwise"},
     )
-    colour_ops: int = field(default=0, metadata={"help": "RandAugment-style changes of colour for each clip."})
+    colour_ops: int = field(default=0, metadata={"help": "RandAugment-style changes of color for each clip."})
     colour_magnitude: int = field(default=9, metadata={"help": "Their strength, 0 to 30."})
     random_erasing: float = field(default=0.0, metadata={"help": "Probability of erasing a rectangle."})
     mixup_alpha: float = field(default=0.0, metadata={"help": "Mixup's Beta(alpha, alpha); 0: none."})
@@ -128,7 +139,7 @@ class AugmentationArguments:
             raise ValueError(f"--colour_magnitude: expected 0 to 30, got {self.colour_magnitude}")
 
 
-class RandomColour(v2.RandAugment):
+class RandomColor(v2.RandAugment):
     """RandAugment without the changes that move pixels: these would change what a motion is."""
 
     _AUGMENTATION_SPACE = {
@@ -142,7 +153,7 @@ class ClipAugmentation:
     Frames (T, H, W, 3) uint8 and labels to pixel values (T, C, height, width) float32 and labels.
 
     Args:
-        processor: Says the size, and normalises.
+        processor: Says the size, and normalizes.
         arguments: What to do.
         label2id: The labels, which a mirror image may swap.
 
@@ -165,14 +176,14 @@ class ClipAugmentation:
         self.geometry = v2.Compose(
             [v2.RandomShortestSize(range(smallest, largest + 1)), v2.RandomCrop((height, width))]
         )
-        self.colour = RandomColour(arguments.colour_ops, arguments.colour_magnitude)
+        self.color = RandomColor(arguments.colour_ops, arguments.colour_magnitude)
         self.erasing = v2.RandomErasing(arguments.random_erasing)
 
     def __call__(self, frames: np.ndarray, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         video = self.geometry(torch.from_numpy(frames).permute(0, 3, 1, 2))  # (T, 3, height, width)
         if torch.rand(()) < self.flip_probability:
             video, labels = video.flip(-1), self._mirror(labels)
-        return self.erasing(to_pixel_values(self.processor, [self.colour(video)])[0]), labels
+        return self.erasing(to_pixel_values(self.processor, [self.color(video)])[0]), labels
 
     def _mirror(self, labels: torch.Tensor) -> torch.Tensor:
         return labels[self.mirrored] if labels.ndim else self.mirrored[labels]
@@ -237,7 +248,7 @@ class ClipDataset(Dataset):
     Args:
         clips: The clips.
         infos: What [`probe`] says of each one's file.
-        processor: Says which frames make a clip, how large they are, and normalises.
+        processor: Says which frames make a clip, how large they are, and normalizes.
         label2id: The model's labels.
         problem_type: Whether a clip has one label.
         unreadable: Where clips are written down whose frames prove not to be readable.
@@ -245,7 +256,7 @@ class ClipDataset(Dataset):
 
     def __init__(
         self,
-        clips: Sequence[VideoClip],
+        clips: Sequence[LabeledClip],
         infos: Sequence[VideoInfo],
         processor: FALVideoProcessor,
         *,

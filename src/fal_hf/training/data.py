@@ -1,16 +1,14 @@
-"""Labelled clips for training and evaluation: where they come from, what their labels are, how they are split.
+"""Labeled clips for training and evaluation: where they come from, what their labels are, how they are split.
 
 Clips are files in class folders, the rows of a manifest (CSV or JSON Lines), or a `datasets` data set with a column of
 videos. Clips of one group (a source film, a person, a camera) never stand on both sides of a split.
-`video_classification_clips` makes tensors of them.
+`clips` makes tensors of them.
 """
 
-import csv
 import json
-import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, combinations
@@ -20,6 +18,7 @@ import torch
 from sklearn.model_selection import StratifiedGroupKFold
 
 from ..labeling.aggregation import MULTI_LABEL
+from ..labeling.manifests import ROW_READERS, read_rows, stretch_of
 from ..model.video_file import Video
 from ..model.video_info import Stretch
 
@@ -31,9 +30,9 @@ LABEL_SEPARATOR = ";"
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoClip:
+class LabeledClip:
     """
-    A labelled stretch of a video.
+    A labeled stretch of a video.
 
     Args:
         path: File or URL; a name for messages where `load` is given.
@@ -65,6 +64,8 @@ class VideoClip:
 @dataclass
 class DataArguments:
     """Which clips a model is trained and evaluated on."""
+
+    _argument_group_name = "clips"
 
     dataset_name: str | None = field(
         default=None, metadata={"help": "Data set of the Hub, or a folder, that `datasets.load_dataset` reads."}
@@ -101,7 +102,7 @@ class DataArguments:
 # ---- where clips come from ----
 
 
-def load_clips(arguments: DataArguments, *, seed: int) -> dict[str, list[VideoClip]]:
+def load_clips(arguments: DataArguments, *, seed: int) -> dict[str, list[LabeledClip]]:
     """
     The clips of each split that is not empty.
 
@@ -123,7 +124,7 @@ def load_clips(arguments: DataArguments, *, seed: int) -> dict[str, list[VideoCl
     return splits
 
 
-def _read_files(arguments: DataArguments) -> list[VideoClip]:
+def _read_files(arguments: DataArguments) -> list[LabeledClip]:
     clips = []
     for split in SPLITS:
         folder, manifest = getattr(arguments, f"{split}_dir"), getattr(arguments, f"{split}_file")
@@ -134,7 +135,7 @@ def _read_files(arguments: DataArguments) -> list[VideoClip]:
     return clips
 
 
-def read_class_folders(folder: str | Path) -> list[VideoClip]:
+def read_class_folders(folder: str | Path) -> list[LabeledClip]:
     """
     The files in the folders of a folder, which are the classes; hidden files are left out, paths are absolute.
 
@@ -146,14 +147,14 @@ def read_class_folders(folder: str | Path) -> list[VideoClip]:
     if not classes:
         raise ValueError(f"{folder}: expected a folder with a folder of clips for each class")
     return [
-        VideoClip(path=str(path), labels=(one.name,))
+        LabeledClip(path=str(path), labels=(one.name,))
         for one in classes
         for path in sorted(one.rglob("*"))
         if path.is_file() and not path.name.startswith(".")
     ]
 
 
-def read_manifest(path: str | Path) -> list[VideoClip]:
+def read_manifest(path: str | Path) -> list[LabeledClip]:
     """
     The rows of a CSV or JSON Lines file. Paths count from the manifest's folder.
 
@@ -164,42 +165,20 @@ def read_manifest(path: str | Path) -> list[VideoClip]:
         ValueError: the file is missing or has no such rows; the message names the line.
     """
     path = Path(path)
-    readers = {".csv": _read_csv, ".jsonl": _read_json_lines}
-    if path.suffix not in readers or not path.is_file():
-        raise ValueError(f"{path}: expected a manifest that exists and ends in {' or '.join(readers)}")
-    try:
-        rows = list(readers[path.suffix](path))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected a {path.suffix} file in UTF-8: {error}") from error
+    if path.suffix.lower() not in ROW_READERS or not path.is_file():
+        raise ValueError(f"{path}: expected a manifest that exists and ends in {' or '.join(ROW_READERS)}")
     clips = []
-    for line, row in rows:
+    for line, row in read_rows(path):
+        if path.suffix.lower() == ".csv" and "labels" in row:
+            row["labels"] = [label.strip() for label in row["labels"].split(LABEL_SEPARATOR)]
         try:
             clips.append(_clip_of_row(row, path.parent))
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}, line {line}: {error}") from error
+            raise ValueError(f"{path}: line {line}: {error}") from error
     return clips
 
 
-def _read_csv(path: Path) -> Iterator[tuple[int, dict]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, strict=True)
-        for row in reader:
-            row = {name: value for name, value in row.items() if value}
-            if "labels" in row:
-                row["labels"] = [label.strip() for label in row["labels"].split(LABEL_SEPARATOR)]
-            yield reader.line_num, row
-
-
-def _read_json_lines(path: Path) -> Iterator[tuple[int, dict]]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number}: {error}") from error
-
-
-def _clip_of_row(row: Mapping, folder: Path) -> VideoClip:
+def _clip_of_row(row: Mapping, folder: Path) -> LabeledClip:
     unknown = [str(name) for name in row if name not in MANIFEST_FIELDS]
     if unknown or "path" not in row or ("label" in row) == ("labels" in row):
         got = ", ".join(map(str, row))
@@ -207,26 +186,23 @@ def _clip_of_row(row: Mapping, folder: Path) -> VideoClip:
     split = row.get("split")
     if split is not None and split not in SPLITS:
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
-    start, end = float(row.get("start_seconds") or 0.0), row.get("end_seconds")
-    end = None if end is None else float(end)
-    if not 0 <= start < (math.inf if end is None else end):
-        raise ValueError(f"expected 0 <= start_seconds < end_seconds, got {start} and {end}")
+    stretch = stretch_of(row)
     labels = row["labels"] if "labels" in row else [row["label"]]
     if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
         raise ValueError(f"expected names as labels, got {labels!r}")
     path = row["path"] if "://" in row["path"] else str((folder / row["path"]).absolute())
     group = row.get("group")
-    return VideoClip(
+    return LabeledClip(
         path=path,
         labels=tuple(dict.fromkeys(labels)),
-        start_seconds=start,
-        end_seconds=end,
+        start_seconds=stretch.start_seconds,
+        end_seconds=stretch.end_seconds,
         split=split,
         group=None if group is None else str(group),
     )
 
 
-def write_manifest(path: Path, splits: Mapping[str, Sequence[VideoClip]]) -> None:
+def write_manifest(path: Path, splits: Mapping[str, Sequence[LabeledClip]]) -> None:
     """Writes down, as JSON Lines that `read_manifest` reads, which clips are in which split."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
@@ -239,7 +215,7 @@ def write_manifest(path: Path, splits: Mapping[str, Sequence[VideoClip]]) -> Non
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _read_dataset(arguments: DataArguments) -> list[VideoClip]:
+def _read_dataset(arguments: DataArguments) -> list[LabeledClip]:
     """The rows of a `datasets` data set; videos are taken out of it as files or bytes when they are needed."""
     from datasets import load_dataset
 
@@ -253,7 +229,7 @@ def _read_dataset(arguments: DataArguments) -> list[VideoClip]:
     return [clip for name, rows in splits.items() for clip in clips_of_dataset(rows, arguments, split=aliases[name])]
 
 
-def clips_of_dataset(rows, arguments: DataArguments, *, split: str | None) -> list[VideoClip]:
+def clips_of_dataset(rows, arguments: DataArguments, *, split: str | None) -> list[LabeledClip]:
     """
     The clips of a `datasets.Dataset` with a column of videos.
 
@@ -271,7 +247,7 @@ def clips_of_dataset(rows, arguments: DataArguments, *, split: str | None) -> li
     labels = _label_names(rows, arguments.label_column_name)
     groups = [None] * len(rows) if arguments.group_column_name is None else rows[arguments.group_column_name]
     return [
-        VideoClip(
+        LabeledClip(
             path=f"{split or 'train'} row {index}",
             labels=names,
             split=split,
@@ -297,7 +273,9 @@ def _load_row(rows, index: int, column: str) -> Video:
 # ---- splits and labels ----
 
 
-def split_clips(clips: Sequence[VideoClip], *, shares: Mapping[str, float], seed: int) -> dict[str, list[VideoClip]]:
+def split_clips(
+    clips: Sequence[LabeledClip], *, shares: Mapping[str, float], seed: int
+) -> dict[str, list[LabeledClip]]:
     """
     The clips by split; a split that no clip names takes its share of those that name none. Groups stay together and
     classes in proportion, as far as the groups allow.
@@ -317,7 +295,7 @@ def split_clips(clips: Sequence[VideoClip], *, shares: Mapping[str, float], seed
     return {name: part for name, part in splits.items() if part}
 
 
-def _hold_out(clips: list[VideoClip], share: float, *, seed: int) -> tuple[list[VideoClip], list[VideoClip]]:
+def _hold_out(clips: list[LabeledClip], share: float, *, seed: int) -> tuple[list[LabeledClip], list[LabeledClip]]:
     """Clips that are kept and clips that are held out; the rarest label of a clip is its class."""
     counts = Counter(label for clip in clips for label in clip.labels)
     classes = [min(clip.labels, key=lambda label: (counts[label], label), default="") for clip in clips]
@@ -345,7 +323,7 @@ def _count_folds(share: float, *, most: int) -> tuple[int, int]:
     return min(choices, key=lambda choice: round(abs(choice[1] / choice[0] - share), 6))
 
 
-def check_leaks(splits: Mapping[str, Sequence[VideoClip]]) -> None:
+def check_leaks(splits: Mapping[str, Sequence[LabeledClip]]) -> None:
     """Raises a ValueError where a group, or the same stretch of a file, is in two splits."""
     owners: dict[tuple, str] = {}
     for split, clips in splits.items():
@@ -359,17 +337,17 @@ def check_leaks(splits: Mapping[str, Sequence[VideoClip]]) -> None:
                     )
 
 
-def list_labels(clips: Iterable[VideoClip]) -> list[str]:
+def list_labels(clips: Iterable[LabeledClip]) -> list[str]:
     """The names of all labels, sorted: the order of a new model's scores."""
     return sorted({label for clip in clips for label in clip.labels})
 
 
-def find_problem_type(clips: Iterable[VideoClip]) -> str:
+def find_problem_type(clips: Iterable[LabeledClip]) -> str:
     """Single-label where every clip has exactly one label, else multi-label."""
     return SINGLE_LABEL if all(len(clip.labels) == 1 for clip in clips) else MULTI_LABEL
 
 
-def check_labels(clips: Sequence[VideoClip], label2id: Mapping[str, int], problem_type: str) -> None:
+def check_labels(clips: Sequence[LabeledClip], label2id: Mapping[str, int], problem_type: str) -> None:
     """Raises a ValueError where clips have labels that the model does not know, or more or fewer than it can give."""
     unknown = [label for label in list_labels(clips) if label not in label2id]
     if unknown:
@@ -379,7 +357,7 @@ def check_labels(clips: Sequence[VideoClip], label2id: Mapping[str, int], proble
         raise ValueError(f"{path}: expected one label, as every clip of a single-label model has; use {MULTI_LABEL}")
 
 
-def encode_labels(clip: VideoClip, label2id: Mapping[str, int], problem_type: str) -> torch.Tensor:
+def encode_labels(clip: LabeledClip, label2id: Mapping[str, int], problem_type: str) -> torch.Tensor:
     """The class index, () int64; of a multi-label set 0 and 1, (num_labels,) float32."""
     indices = [label2id[label] for label in clip.labels]
     if problem_type != MULTI_LABEL:

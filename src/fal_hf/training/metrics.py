@@ -67,7 +67,7 @@ def decide(scores: np.ndarray, problem_type: str) -> np.ndarray:
     return (scores >= THRESHOLD).astype(np.int64) if problem_type == MULTI_LABEL else scores.argmax(axis=1)
 
 
-def summarise(view_logits: torch.Tensor, labels: torch.Tensor, problem_type: str) -> dict[str, float]:
+def summarize(view_logits: torch.Tensor, labels: torch.Tensor, problem_type: str) -> dict[str, float]:
     """
     The figures of a set of videos.
 

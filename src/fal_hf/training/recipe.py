@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -23,6 +24,8 @@ TABLES = ("cls_token", "position_embeddings", "time_embeddings")
 @dataclass
 class RecipeArguments:
     """What is done in training beyond what TrainingArguments have."""
+
+    _argument_group_name = "recipe"
 
     layer_decay: float = field(
         default=1.0, metadata={"help": "Learning rate of each block as a share of the next one's."}
@@ -51,7 +54,9 @@ def parameter_depth(name: str, num_layers: int) -> int:
     return 0 if "embeddings." in name else num_layers + 1
 
 
-def parameter_groups(model: nn.Module, *, learning_rate: float, weight_decay: float, layer_decay: float) -> list[dict]:
+def parameter_groups(
+    model: nn.Module, *, learning_rate: float, weight_decay: float, layer_decay: float = 1.0
+) -> list[dict]:
     """
     The trained parameters by learning rate and weight decay.
 
@@ -70,7 +75,7 @@ def parameter_groups(model: nn.Module, *, learning_rate: float, weight_decay: fl
 
 
 def build_optimizer(model: nn.Module, training: TrainingArguments, recipe: RecipeArguments) -> torch.optim.Optimizer:
-    """The optimiser that --optim names, over `parameter_groups`."""
+    """The optimizer that --optim names, over `parameter_groups`."""
     kind, options = Trainer.get_optimizer_cls_and_kwargs(training)
     groups = parameter_groups(
         model,
@@ -82,7 +87,7 @@ def build_optimizer(model: nn.Module, training: TrainingArguments, recipe: Recip
 
 
 def count_epoch_steps(num_clips: int, training: TrainingArguments) -> int:
-    """Optimiser steps of an epoch, over all processes."""
+    """Optimizer steps of an epoch, over all processes."""
     num_batches = math.ceil(num_clips / (training.train_batch_size * training.world_size))
     return math.ceil(num_batches / training.gradient_accumulation_steps)
 
@@ -177,11 +182,29 @@ def rarity_weights(labels: torch.Tensor, num_labels: int) -> torch.Tensor:
     return weights
 
 
-def average_weights(model: nn.Module, decay: float) -> AveragedModel | None:
-    """A moving average of the model's weights, to be updated after each step; None without a decay."""
+def average_weights(model: nn.Module, decay: float, *, warms_up: bool = False) -> AveragedModel | None:
+    """
+    A moving average of the model's weights, to be updated after each step; None without a decay.
+
+    Args:
+        model: The model as it starts.
+        decay: What an update keeps of the average, in [0, 1).
+        warms_up: The n-th update keeps min(decay, (1 + n) / (10 + n)), so that the start is soon forgotten. Without
+            it the first update takes the weights as they are.
+    """
     if not decay:
         return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay)).eval()
+    average = AveragedModel(model, multi_avg_fn=_warm_up(decay) if warms_up else get_ema_multi_avg_fn(decay)).eval()
+    average.n_averaged.fill_(int(warms_up))  # AveragedModel's first update, at 0, copies
+    return average
+
+
+def _warm_up(decay: float) -> Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], torch.Tensor], None]:
+    def update(averages: Sequence[torch.Tensor], weights: Sequence[torch.Tensor], num_updates: torch.Tensor) -> None:
+        count = int(num_updates)
+        get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))(averages, weights, num_updates)
+
+    return update
 
 
 @torch.no_grad()

@@ -1,0 +1,140 @@
+"""The recipe of a training: groups of parameters, schedule, losses, averages of the weights."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tiny_fal import tiny_model
+from torch import nn
+from torch.nn import functional as F
+
+pytest.importorskip("accelerate")
+pytest.importorskip("sklearn")
+
+from fal_hf.training.clips import IGNORED
+from fal_hf.training.data import MULTI_LABEL, SINGLE_LABEL
+from fal_hf.training.recipe import (
+    ClassificationLoss,
+    RecipeArguments,
+    average_weights,
+    build_scheduler,
+    parameter_depth,
+    parameter_groups,
+    rarity_weights,
+)
+
+
+def test_every_trained_parameter_is_in_one_group_and_only_matrices_decay():
+    model = tiny_model(num_hidden_layers=3)
+    model.fal.layers[0].requires_grad_(False)
+    groups = parameter_groups(model, learning_rate=1.0, weight_decay=0.1, layer_decay=0.5)
+    found = [parameter for group in groups for parameter in group["params"]]
+    assert len({id(parameter) for parameter in found}) == len(found)
+    assert {id(one) for one in found} == {id(one) for one in model.parameters() if one.requires_grad}
+    decays = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
+    for name, parameter in model.named_parameters():
+        is_matrix = name.endswith("weight") and "norm" not in name
+        assert decays.get(id(parameter), 0.1 * is_matrix) == 0.1 * is_matrix, name
+
+
+def test_the_learning_rate_falls_towards_the_embeddings():
+    model = tiny_model(num_hidden_layers=3)
+    groups = parameter_groups(model, learning_rate=1.0, weight_decay=0.1, layer_decay=0.5)
+    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    for name, parameter in model.named_parameters():
+        assert rates[id(parameter)] == 0.5 ** (4 - parameter_depth(name, 3))
+    depths = {name: parameter_depth(name, 3) for name, _ in model.named_parameters()}
+    assert depths["fal.embeddings.cls_token"] == 0 and depths["classifier.weight"] == 4
+    assert depths["fal.layers.2.mlp.fc1.weight"] == 3 and depths["fal.layernorm.weight"] == 4
+
+
+def test_the_learning_rate_drops_after_epochs():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    recipe = RecipeArguments(lr_drop_epochs=[1, 2])
+    scheduler = build_scheduler(optimizer, None, recipe, num_steps=9, epoch_steps=3)
+    rates = []
+    for _ in range(9):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    assert rates == pytest.approx([1.0] * 3 + [0.1] * 3 + [0.01] * 3)
+
+
+LOGITS = torch.linspace(-2, 2, 15).reshape(5, 3).sin() * 3
+CLASSES_OF_FIVE = torch.tensor([0, 2, 1, 1, 0])
+
+
+def loss_of(loss: ClassificationLoss, labels: torch.Tensor, rows=slice(None), **kwargs) -> torch.Tensor:
+    return loss(SimpleNamespace(logits=LOGITS[rows]), labels[rows], **kwargs)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_loss_is_torchs_cross_entropy_for_indices_and_shares(smoothing):
+    loss = ClassificationLoss(SINGLE_LABEL, label_smoothing=smoothing)
+    expected = F.cross_entropy(LOGITS, CLASSES_OF_FIVE, label_smoothing=smoothing)
+    torch.testing.assert_close(loss_of(loss, CLASSES_OF_FIVE), expected)
+    torch.testing.assert_close(loss_of(loss, F.one_hot(CLASSES_OF_FIVE, 3).float()), expected)
+
+
+def test_the_loss_of_several_labels_is_torchs_binary_cross_entropy():
+    labels = F.one_hot(CLASSES_OF_FIVE, 3).float()
+    loss = ClassificationLoss(MULTI_LABEL, label_smoothing=0.2)
+    torch.testing.assert_close(loss_of(loss, labels), F.binary_cross_entropy_with_logits(LOGITS, labels * 0.8 + 0.1))
+    weighted = ClassificationLoss(MULTI_LABEL, class_weights=torch.tensor([1.0, 2.0, 3.0]))
+    expected = F.binary_cross_entropy_with_logits(LOGITS, labels, pos_weight=torch.tensor([1.0, 2.0, 3.0]))
+    torch.testing.assert_close(loss_of(weighted, labels), expected)
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "labels"),
+    [
+        (SINGLE_LABEL, CLASSES_OF_FIVE),
+        (SINGLE_LABEL, F.one_hot(CLASSES_OF_FIVE, 3) * 0.7 + 0.1),
+        (MULTI_LABEL, F.one_hot(CLASSES_OF_FIVE, 3).float()),
+    ],
+)
+def test_parts_of_a_batch_add_up_and_clips_left_out_change_nothing(problem_type, labels):
+    loss = ClassificationLoss(problem_type, class_weights=torch.tensor([1.0, 2.0, 0.5]))
+    whole = loss_of(loss, labels)
+    parts = [loss_of(loss, labels, rows, num_items_in_batch=labels.numel()) for rows in (slice(2), slice(2, 5))]
+    torch.testing.assert_close(sum(parts), whole)
+    marked = labels.clone()
+    marked[1] = IGNORED
+    torch.testing.assert_close(loss_of(loss, marked), loss_of(loss, labels, [0, 2, 3, 4]))
+    nothing = loss_of(loss, torch.full_like(labels, IGNORED))
+    assert nothing == 0 and math.isfinite(nothing)
+
+
+def test_rare_labels_weigh_more_and_clips_weigh_one_on_average():
+    labels = torch.tensor([0, 0, 0, 1])
+    weights = rarity_weights(labels, 3)
+    assert weights[labels].mean() == pytest.approx(1.0) and weights[1] == pytest.approx(3 * weights[0].item())
+    several = torch.tensor([[1.0, 0], [1, 1], [1, 0], [0, 0]])
+    assert rarity_weights(several, 2).tolist() == pytest.approx([1 / 3, 3.0])
+
+
+@pytest.mark.parametrize("warms_up", [False, True])
+def test_averaged_weights_are_those_of_the_formula(warms_up):
+    model = nn.Linear(3, 2)
+    average = average_weights(model, 0.8, warms_up=warms_up)
+    expected = model.weight.detach().clone()
+    for count in range(1, 40):
+        nn.init.normal_(model.weight)
+        decay = min(0.8, (1 + count) / (10 + count)) if warms_up else 0.8 * (count > 1)
+        expected = decay * expected + (1 - decay) * model.weight.detach()
+        average.update_parameters(model)
+        torch.testing.assert_close(average.module.weight, expected)
+    assert average_weights(model, 0.0) is None
+
+
+def test_an_average_goes_on_where_its_state_was_saved():
+    models = [nn.Linear(2, 2) for _ in range(4)]
+    whole, first, second = (average_weights(models[0], 0.9, warms_up=True) for _ in range(3))
+    for model in models[1:]:
+        whole.update_parameters(model)
+    first.update_parameters(models[1])
+    second.load_state_dict(first.state_dict())
+    for model in models[2:]:
+        second.update_parameters(model)
+    assert torch.equal(whole.module.weight, second.module.weight)

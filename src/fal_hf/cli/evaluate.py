@@ -1,0 +1,38 @@
+"""`fal evaluate`."""
+
+import argparse
+
+from .deferred import add_deferred_command, usage_errors
+
+DESCRIPTION = (
+    "Evaluate a video classifier on labeled clips: video by video, for several numbers of clips, with intervals and "
+    "tables. `clips.jsonl` in the output folder of a training says which clips were held out."
+)
+
+
+def add_command(commands: argparse._SubParsersAction) -> None:
+    """Adds `fal evaluate`."""
+    add_deferred_command(commands, "evaluate", help="evaluate a model on labeled clips", run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs `fal evaluate`; returns the exit status."""
+    with usage_errors():
+        from transformers import HfArgumentParser
+
+        from ..training.data import DataArguments
+        from ..training.evaluation import EvaluationArguments, Evaluator
+
+        parser = HfArgumentParser(
+            (EvaluationArguments, DataArguments),
+            prog="fal evaluate",
+            usage="%(prog)s --model_name_or_path MODEL --train_file CLIPS [options]",
+            description=DESCRIPTION,
+        )
+        evaluation, data = parser.parse_args_into_dataclasses(arguments.words, look_for_args_file=False)
+        evaluator = Evaluator(evaluation, data)
+    report = evaluator.report()
+    print(report)
+    print(evaluator.unreadable)
+    print(f"written to {report.output_dir}")
+    return 0

@@ -1,0 +1,209 @@
+"""The model that a run starts from, and which of its parameters it trains."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from torch import nn
+from transformers import PreTrainedConfig
+
+from ..conversion import ConversionOptions, convert
+from ..hub.model_card import LICENSES
+from ..labeling.aggregation import MULTI_LABEL
+from ..labeling.labeler import DEFAULT_CHECKPOINT
+from ..model.configuration_fal import PRESETS, FALConfig
+from ..model.modeling_fal import FALVideoClassifierForVideoClassification
+from ..model.video_processing_fal import FALVideoProcessor
+from .data import SINGLE_LABEL
+
+LORA_TARGETS = ("qkv", "o_proj")
+# Weights that were converted before a run, in its output folder.
+START_FOLDER = "start"
+
+
+@dataclass
+class ModelArguments:
+    """Which model is trained, from which weights."""
+
+    _argument_group_name = "model"
+
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder or Hub id of FAL, TimeSformer or image ViT weights; the package's camera-motion "
+            "checkpoint unless this or --config_name is given."
+        },
+    )
+    model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub id."})
+    config_name: str | None = field(
+        default=None,
+        metadata={"help": f"Train from nothing: a preset ({', '.join(PRESETS)}) or a folder with a config.json."},
+    )
+    config_overrides: str | None = field(
+        default=None, metadata={"help": "Changes of it: hidden_size=128,attention_type=axial"}
+    )
+    num_frames: int | None = field(default=None, metadata={"help": "Frames of a clip; unset: the checkpoint's."})
+    image_size: int | None = field(default=None, metadata={"help": "Side of a frame; unset: the checkpoint's."})
+    frame_interval_seconds: float | None = field(default=None, metadata={"help": "Distance of a clip's frames."})
+    frame_stride: int | None = field(default=None, metadata={"help": "The same in frames."})
+    spread_frames: bool = field(default=False, metadata={"help": "Spread a clip's frames over the whole video."})
+    problem_type: str | None = field(
+        default=None, metadata={"help": f"{SINGLE_LABEL} or {MULTI_LABEL}; unset: what the clips' labels say."}
+    )
+    drop_path_rate: float | None = field(default=None, metadata={"help": "Stochastic depth of the last block."})
+    freeze_backbone: bool = field(default=False, metadata={"help": "Train the classification head alone."})
+    freeze_layers: int = field(default=0, metadata={"help": "Keep the embeddings and this many first blocks."})
+    lora_rank: int = field(default=0, metadata={"help": "Rank of LoRA adapters (needs peft); 0: none."})
+    lora_alpha: int = field(default=16, metadata={"help": "Their scale is alpha / rank."})
+    eval_num_clips: int = field(default=1, metadata={"help": "Clips of a video whose probabilities are averaged."})
+    eval_num_crops: int = field(default=1, metadata={"help": "Crops of a clip: 1, or 3 along the longer side."})
+    license: str = field(default="unknown", metadata={"help": "The card's license, an identifier of the Hub."})
+
+    def __post_init__(self):
+        if self.model_name_or_path and self.config_name:
+            raise ValueError("expected --model_name_or_path (weights) or --config_name (from nothing), got both")
+        if self.config_overrides and not self.config_name:
+            raise ValueError("--config_overrides: expected --config_name with it; weights have their own sizes")
+        if sum(map(bool, (self.frame_interval_seconds, self.frame_stride, self.spread_frames))) > 1:
+            raise ValueError("expected one of --frame_interval_seconds, --frame_stride and --spread_frames")
+        if self.problem_type not in (None, SINGLE_LABEL, MULTI_LABEL):
+            raise ValueError(f"--problem_type: expected {SINGLE_LABEL} or {MULTI_LABEL}, got {self.problem_type!r}")
+        if self.lora_rank and (self.freeze_backbone or self.freeze_layers):
+            raise ValueError("--lora_rank: expected it without --freeze_backbone and --freeze_layers")
+        if min(self.lora_rank, self.freeze_layers) < 0:
+            raise ValueError("--lora_rank, --freeze_layers: expected at least 0")
+        if self.eval_num_crops not in (1, 3):
+            raise ValueError(f"--eval_num_crops: expected 1 or 3, got {self.eval_num_crops}")
+        if self.eval_num_clips < 1:
+            raise ValueError(f"--eval_num_clips: expected at least 1, got {self.eval_num_clips}")
+        if self.license not in LICENSES:
+            raise ValueError(f"--license: expected an identifier of the Hub, mit for instance, got {self.license!r}")
+
+
+def build_processor(arguments: ModelArguments, source: str | Path, config: FALConfig) -> FALVideoProcessor:
+    """The checkpoint's processor, or for a preset a new one, with the clip's sizes as the arguments change them."""
+    changes = _size_of_clips(arguments.num_frames, arguments.image_size)
+    if arguments.frame_interval_seconds or arguments.frame_stride or arguments.spread_frames:
+        changes["frame_interval_seconds"] = arguments.frame_interval_seconds
+        changes["frame_stride"] = arguments.frame_stride
+    if arguments.config_name in PRESETS:
+        return FALVideoProcessor(**{**_size_of_clips(config.num_frames, config.image_size), **changes})
+    return FALVideoProcessor.from_pretrained(source, revision=arguments.model_revision, **changes)
+
+
+def _size_of_clips(num_frames: int | None, image_size: int | None) -> dict:
+    size = {"size": {"shortest_edge": image_size}, "crop_size": {"height": image_size, "width": image_size}}
+    return ({"num_frames": num_frames} if num_frames else {}) | (size if image_size else {})
+
+
+def build_model(
+    arguments: ModelArguments, source: str | Path, *, labels: Sequence[str], problem_type: str
+) -> FALVideoClassifierForVideoClassification:
+    """
+    The classifier for these labels. A checkpoint of the same labels keeps its head and their order; another head is
+    drawn anew.
+
+    Raises:
+        ValueError: weights other than the head's are missing or of another shape.
+    """
+    fields = {"problem_type": problem_type}
+    if arguments.drop_path_rate is not None:
+        fields["drop_path_rate"] = arguments.drop_path_rate
+    if arguments.config_name:
+        return FALVideoClassifierForVideoClassification(_new_config(arguments, labels, **fields))
+    config = FALConfig.from_pretrained(source, revision=arguments.model_revision)
+    if sorted(config.label2id) != sorted(labels):
+        fields |= _label_fields(labels)
+    model, report = FALVideoClassifierForVideoClassification.from_pretrained(
+        source,
+        revision=arguments.model_revision,
+        dtype=torch.float32,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        **fields,
+    )
+    unfit = [*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])]
+    unfit = sorted(name for name in unfit if not name.startswith("classifier."))
+    if unfit:
+        raise ValueError(f"{source}: expected the weights of its configuration, {unfit[0]} is missing or differs")
+    return model
+
+
+def _new_config(arguments: ModelArguments, labels: Sequence[str], **fields) -> FALConfig:
+    name = arguments.config_name
+    fields |= {key: value for key in ("num_frames", "image_size") if (value := getattr(arguments, key))}
+    config = FALConfig.from_preset(name) if name in PRESETS else FALConfig.from_pretrained(name)
+    if arguments.config_overrides:
+        config.update_from_string(arguments.config_overrides)
+    return FALConfig(**{**config.to_dict(), **fields, **_label_fields(labels)})
+
+
+def _label_fields(labels: Sequence[str]) -> dict[str, dict]:
+    return {"id2label": dict(enumerate(labels)), "label2id": {label: index for index, label in enumerate(labels)}}
+
+
+def find_source(arguments: ModelArguments, output_dir: Path) -> str | Path:
+    """
+    The weights to start from, or the configuration of a model from nothing. Weights of another layout (an image ViT,
+    say) or of another size are converted first, into the output folder.
+    """
+    if arguments.config_name:
+        return arguments.config_name
+    source = arguments.model_name_or_path or DEFAULT_CHECKPOINT
+    if is_read_as_it_is(source, arguments):
+        return source
+    converted = output_dir / START_FOLDER
+    if PartialState().is_main_process:
+        # A time table of zeros would hide the order of frames at first, and training can stay there.
+        options = ConversionOptions(
+            revision=arguments.model_revision,
+            num_frames=arguments.num_frames,
+            image_size=arguments.image_size,
+            time_table="normal",
+            overwrite=converted.exists(),
+        )
+        convert(source, converted, options)
+    PartialState().wait_for_everyone()
+    return converted
+
+
+def is_read_as_it_is(source: str | Path, arguments: ModelArguments) -> bool:
+    """Whether `from_pretrained` reads the weights, and their tables have the size that is asked for."""
+    if arguments.num_frames or arguments.image_size or Path(source).is_file():
+        return False
+    config, _ = PreTrainedConfig.get_config_dict(source, revision=arguments.model_revision)
+    return config.get("model_type") in ("fal", "timesformer")
+
+
+def choose_trained_parameters(model: nn.Module, arguments: ModelArguments) -> nn.Module:
+    """Freezes what the arguments say; with LoRA, returns the model with adapters, of which only they are trained."""
+    if arguments.lora_rank:
+        return add_lora(model, arguments)
+    if arguments.freeze_backbone:
+        model.fal.requires_grad_(False)
+    if arguments.freeze_layers:
+        model.fal.embeddings.requires_grad_(False)
+        model.fal.layers[: arguments.freeze_layers].requires_grad_(False)
+    return model
+
+
+def add_lora(model: nn.Module, arguments: ModelArguments) -> nn.Module:
+    """LoRA adapters in every attention step; the head is trained as a whole."""
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise ImportError("--lora_rank needs peft, which is not installed: pip install peft") from error
+    lora = LoraConfig(
+        r=arguments.lora_rank,
+        lora_alpha=arguments.lora_alpha,
+        target_modules=list(LORA_TARGETS),
+        modules_to_save=["classifier"],
+    )
+    return get_peft_model(model, lora)
+
+
+def without_adapters(model: nn.Module) -> FALVideoClassifierForVideoClassification:
+    """The plain classifier, into which LoRA adapters are merged."""
+    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
