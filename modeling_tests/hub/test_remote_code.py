@@ -3,13 +3,13 @@
 import json
 import os
 import shutil
-import site
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from fresh_environment import make_environment
 from hub_stand_in import HubStandIn
 from media_files import moving_frames, write_video
 from tiny_fal import random_clip
@@ -149,16 +149,7 @@ def test_everything_loads_from_the_hub_where_the_package_cannot_be_imported(fold
 @pytest.mark.slow
 def test_everything_loads_in_a_fresh_environment_without_the_package(folder, tmp_path_factory):
     """A new virtual environment that sees all packages of this one but `fal_hf`."""
-    environment = tmp_path_factory.mktemp("environment")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
-    packages = environment / "packages"
-    packages.mkdir()
-    for entry in (entry for folder in site.getsitepackages() for entry in Path(folder).iterdir()):
-        if not entry.name.startswith(("fal_hf", "__editable__", "_editable_impl_fal")):
-            (packages / entry.name).symlink_to(entry)
-    (own,) = environment.glob("lib/python*/site-packages")
-    (own / "packages.pth").write_text(str(packages))
-    check_probe(run_probe(environment / "bin" / "python", PROBE, folder), folder)
+    check_probe(run_probe(make_environment(tmp_path_factory.mktemp("environment")), PROBE, folder), folder)
 
 
 def test_the_code_is_complete_and_imports_its_own_modules_flat(folder):
