@@ -81,3 +81,21 @@ def timesformer_folder(tmp_path_factory) -> Path:
     labels = {i: f"action {i}" for i in range(CLASSES)}
     tiny_timesformer(TimesformerForVideoClassification, id2label=labels).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def shared_hub():
+    """A Hub with the account "someone", that of `warm_python`; tests tell their repositories apart by their names."""
+    from hub_stand_in import HubStandIn
+
+    with HubStandIn({"hf_valid": "someone"}) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="session")
+def warm_python(shared_hub, tmp_path_factory):
+    """An interpreter that runs scripts, snippets and commands at once, and whose Hub is `shared_hub`."""
+    from warm_python import WarmPython
+
+    with WarmPython(shared_hub.environment(token="hf_valid", cache=tmp_path_factory.mktemp("home"))) as python:
+        yield python

@@ -6,22 +6,16 @@ Those of a page run in one folder and in the page's order: what one makes, a lat
 """
 
 import importlib
-import json
-import os
 import pkgutil
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import snippet_runner
 from foreign_checkpoints import CLASSES, tiny_timesformer, tiny_vit
-from hub_stand_in import HubStandIn
 from media_files import moving_frames, write_video
 from tiny_fal import tiny_model
 from transformers import TimesformerForVideoClassification
@@ -138,40 +132,18 @@ def folder_of(original, tmp_path_factory) -> Callable[[str], Path]:
     return find
 
 
-@pytest.fixture(scope="module")
-def runner(tmp_path_factory) -> Iterator[subprocess.Popen]:
-    """A process that runs snippets where there are a Hub and, in it, an account."""
-    with HubStandIn({"hf_valid": "someone"}) as hub:
-        environment = hub.environment(token="hf_valid", cache=tmp_path_factory.mktemp("home"))
-        process = subprocess.Popen(
-            [sys.executable, snippet_runner.__file__],
-            env={**os.environ, **environment},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        with process:
-            yield process
-            process.stdin.close()
-
-
 @pytest.mark.parametrize("start", [*SHORTENED, *SLOW, *LEFT_OUT])
 def test_the_documents_have_the_commands_that_are_named_here(start):
     assert any(snippet.text.startswith(start) for snippet in SNIPPETS)
 
 
 @pytest.mark.parametrize("snippet", parameters())
-def test_snippet_runs(snippet, folder_of, runner, tmp_path):
-    streams = {"output": tmp_path / "output", "errors": tmp_path / "errors"}
-    job = {"arguments": snippet.arguments, "folder": folder_of(snippet.page), **streams}
-    runner.stdin.write(json.dumps(job, default=str) + "\n")
-    runner.stdin.flush()
-    status = runner.stdout.readline().strip()
-    errors = streams["errors"].read_text(encoding="utf-8", errors="replace")
-    assert status == "0", errors
-    assert "deprecated" not in errors.lower()
+def test_snippet_runs(snippet, folder_of, warm_python):
+    process = warm_python.run(snippet.arguments, cwd=folder_of(snippet.page))
+    assert process.returncode == 0, process.stderr
+    assert "deprecated" not in process.stderr.lower()
     if snippet.printed:
-        check_printed(streams["output"].read_text(encoding="utf-8"), snippet.printed)
+        check_printed(process.stdout, snippet.printed)
 
 
 def check_printed(output: str, expected: str) -> None:
