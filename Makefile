@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SAMPLE := runs/sample.mp4
 VIDEO ?= $(SAMPLE)
+# A process a core; the tests of a file stay together, for some go on where the one before them ended.
+PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadfile
 
 .PHONY: help setup label test test-all conformance lint types format docs bench release
 
@@ -17,10 +19,10 @@ label: $(VENV)/.installed $(VIDEO)  ## label a sample video, or VIDEO=path
 setup: $(VENV)/.installed-dev  ## create .venv with all that development needs
 
 test: $(VENV)/.installed-test  ## run the tests: offline, on the CPU, in minutes
-	$(BIN)/python -m pytest -q -n auto --cov
+	$(PYTEST) --cov
 
 test-all: $(VENV)/.installed-dev  ## run the slow tests as well
-	$(BIN)/python -m pytest -q -n auto -m ""
+	$(PYTEST) -m ""
 
 conformance: $(VENV)/.installed-dev  ## run transformers' own common tests on FAL
 	$(BIN)/python modeling_tests/conformance/run.py
