@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 SAMPLE := runs/sample.mp4
 VIDEO ?= $(SAMPLE)
+# A process a core; the tests of a file stay together, for some go on where the one before them ended.
+PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadfile
 
-.PHONY: help setup label test test-all conformance lint format bench
+.PHONY: help setup label test test-all conformance lint types format docs bench release
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -16,29 +18,42 @@ label: $(VENV)/.installed $(VIDEO)  ## label a sample video, or VIDEO=path
 
 setup: $(VENV)/.installed-dev  ## create .venv with all that development needs
 
-test: $(VENV)/.installed-dev  ## run the tests: offline, on the CPU, in minutes
-	$(BIN)/python -m pytest -q
+test: $(VENV)/.installed-test  ## run the tests: offline, on the CPU, in minutes
+	$(PYTEST) --cov
 
 test-all: $(VENV)/.installed-dev  ## run the slow tests as well
-	$(BIN)/python -m pytest -q -m ""
+	$(PYTEST) -m ""
 
 conformance: $(VENV)/.installed-dev  ## run transformers' own linter and common tests on FAL
 	$(BIN)/python modeling_tests/conformance/lint_model.py
 	$(BIN)/python modeling_tests/conformance/run.py
 
-lint: $(VENV)/.installed-dev  ## check style and format
+lint: $(VENV)/.installed-dev types  ## check style, format, the floors and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+
+types: $(VENV)/.installed-dev
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(VENV)/.installed-dev  ## mend style and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed-docs  ## build the documentation in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.installed-dev  ## measure model, training, decoder, labeling beside transformers'
 	$(BIN)/python benchmarks/forward.py
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/training.py --preset fal-small
 	$(BIN)/python benchmarks/labeling.py
+
+release: $(VENV)/.installed-dev  ## build sdist and wheel in dist/, check them, try the wheel
+	rm -rf build dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python -m pytest -q -m "" modeling_tests/test_wheel.py
 
 $(SAMPLE): $(VENV)/.installed
 	$(BIN)/python examples/labeling/make_sample_video.py $@
@@ -48,6 +63,7 @@ $(VENV)/.installed: setup.py pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+# With an extra of setup.py.
+$(VENV)/.installed-%: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable ".[$*]"
 	touch $@

@@ -1,9 +1,10 @@
-"""Packaging of fal_hf; what belongs to the tools (build system, ruff, pytest) is in pyproject.toml."""
+"""Packaging of fal_hf and all that describes it; what belongs to tools (ruff, pytest, ...) is in pyproject.toml."""
 
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
+REPOSITORY = "https://github.com/svector-corporation/fal"
 EXTRAS = {
     "training": [
         "accelerate>=1.10",
@@ -19,21 +20,78 @@ EXTRAS = {
     "remote": ["fsspec"],
     "ray": ["ray[data]>=2.40"],
     "export": ["torch>=2.12", "onnx>=1.21", "onnxruntime>=1.20", "onnxscript>=0.7", "openvino>=2026.3"],
+    "docs": ["mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1.0"],
 }
-EXTRAS["dev"] = [*(name for extra in EXTRAS.values() for name in extra), "pandas>=2.2", "parameterized>=0.9"]
-EXTRAS["dev"] += ["pytest>=8", "ruff>=0.13", "transformers-mlinter==0.1.5"]
+# What `make test` needs, and what the other commands of the Makefile need.
+EXTRAS["test"] = [*EXTRAS["training"], *EXTRAS["files"], *EXTRAS["remote"], "pandas>=2.2"]
+EXTRAS["test"] += ["pytest>=8", "pytest-cov>=6", "pytest-xdist>=3.6"]
+EXTRAS["dev"] = sorted({name for extra in EXTRAS.values() for name in extra})
+EXTRAS["dev"] += [
+    "build>=1.2",
+    "import-linter>=2.3",
+    "parameterized>=0.9",
+    "pre-commit>=4",
+    "pyright[nodejs]>=1.1.400",
+]
+EXTRAS["dev"] += ["ruff>=0.13", "setuptools>=77", "transformers-mlinter==0.1.5", "twine>=6"]
+
+
+def read_me() -> str:
+    """The README for a page elsewhere: what it links to and shows is in the repository."""
+    text = Path(__file__).with_name("README.md").read_text(encoding="utf-8")
+    text = text.replace("](docs/", f"]({REPOSITORY}/blob/main/docs/").replace(
+        'src="docs/', f'src="{REPOSITORY}/raw/main/docs/'
+    )
+    for name in ("CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "SECURITY.md"):
+        text = text.replace(f"]({name})", f"]({REPOSITORY}/blob/main/{name})")
+    return text
+
 
 setup(
     name="fal-hf",
-    version="0.1.0.dev0",
+    version="0.1.0",
     description="FAL, Framework for Automated Labeling: a convolution-free space-time transformer that labels videos",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=read_me(),
     long_description_content_type="text/markdown",
+    author="SVECTOR and the FAL developers",
+    url=REPOSITORY,
+    project_urls={
+        "Documentation": f"{REPOSITORY}/tree/main/docs",
+        "Changelog": f"{REPOSITORY}/blob/main/CHANGELOG.md",
+        "Issues": f"{REPOSITORY}/issues",
+        "Model": "https://huggingface.co/SVECTOR-CORPORATION/FAL",
+    },
+    keywords=[
+        "action recognition",
+        "camera motion",
+        "deep learning",
+        "TimeSformer",
+        "transformers",
+        "video classification",
+        "video labeling",
+        "video transformer",
+    ],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)),
+        "Topic :: Multimedia :: Video",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+    ],
     license="MIT",
+    license_files=["LICENSE"],
     python_requires=">=3.10",
     package_dir={"": "src"},
     packages=find_packages("src"),
-    package_data={"fal_hf": ["checkpoints/**/*", "training/recipes/*.json"]},
+    package_data={"fal_hf": ["checkpoints/**/*", "py.typed", "training/recipes/*.json"]},
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",

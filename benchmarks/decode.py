@@ -6,8 +6,6 @@ sampling over a whole video needs. Prints the median of --runs, taken in turns, 
 """
 
 import argparse
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -17,6 +15,7 @@ from pathlib import Path
 import av
 import numpy as np
 import transformers
+from machine import describe_machine
 from transformers.video_utils import read_video_pyav
 
 from fal_hf.model.video_file import probe, read_frames
@@ -104,24 +103,13 @@ def calls_for(path: Path, frames: str) -> dict[str, Callable[[], np.ndarray]]:
     }
 
 
-def processor_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        if (cpuinfo.exists())
-        else []
-    )
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "fal_decode_benchmark")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--long-seconds", type=int, default=600)
     options = parser.parse_args()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    print(f"{processor_name()}, {cores} cores; PyAV {av.__version__}, transformers {transformers.__version__}")
+    print(f"{describe_machine()}, PyAV {av.__version__}, transformers {transformers.__version__}")
     print(f"{'file':>8} {'frames':>6}  {'reader':<22} {'seconds':>8} {'speed-up':>8} {'CPU s':>7}")
     (short_name, short), (long_name, long) = prepare(options.folder, long_seconds=options.long_seconds).items()
     for name, path, frames in ((short_name, short, "8"), (short_name, short, "all"), (long_name, long, "8")):

@@ -179,9 +179,6 @@ def measure(case: Case, *, batch_size: int, repeats: int, device: str) -> dict[s
     }
 
 
-HEADER = "frames  attention           dtype     mode       model         seconds  vs FAL  extra MiB   GFLOP  of peak"
-
-
 def print_rows(case: Case, measurements: dict[str, Measurement], peak_gflops: float) -> None:
     ours = measurements["FAL"]
     for name, model in measurements.items():
@@ -210,9 +207,7 @@ def main() -> None:
     print(describe_machine())
     peak_gflops = {dtype: matmul_gflops(getattr(torch, dtype), args.device) for dtype in args.dtypes}
     print("matrix products: " + ", ".join(f"{dtype} {rate:.0f} GFLOP/s" for dtype, rate in peak_gflops.items()))
-    print(
-        "frames  attention           dtype     mode       model         seconds  vs FAL  extra MiB     GFLOP  of peak"
-    )
+    print("frames  attention           dtype     mode       model         seconds  vs FAL  extra MiB   GFLOP  of peak")
     for values in itertools.product(args.frames, args.attention, args.dtypes, args.modes):
         case = Case(*values)
         if needed_gib(case, args.batch_size) > args.max_gib:

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from foreign_checkpoints import CLASSES, HEADS, SIDE, reference_checkpoint
-from hub_stand_in import HubStandIn
 from safetensors.torch import load_file
 
 from fal_hf import FALConfig
@@ -31,14 +30,12 @@ def command():
     return module
 
 
-def test_a_reference_checkpoint_is_converted_by_one_command(tmp_path):
+def test_a_reference_checkpoint_is_converted_by_one_command(warm_python, tmp_path):
     torch.save(reference_checkpoint(), tmp_path / "reference.pyth")
     (tmp_path / "labels.csv").write_text("id,name\n" + "".join(f"{i},action {i}\n" for i in range(CLASSES)))
     arguments = ["reference.pyth", "--output", "fal", "--labels", "labels.csv", "--bgr", "--license", "cc-by-nc-4.0"]
     arguments += ["--num-attention-heads", str(HEADS), "--num-frames", "8", "--resize", "nearest"]
-    process = subprocess.run(
-        [sys.executable, SCRIPT, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    process = warm_python.run([SCRIPT, *arguments], cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     rows = {line[:12].strip(): line[12:] for line in process.stdout.splitlines()}
     assert rows["source"] == "reference.pyth (TimeSformer reference)"
@@ -148,23 +145,18 @@ def test_the_folder_is_pushed_in_one_commit(command, vit_folder, tmp_path, monke
     assert 'from_pretrained("me/fal")' in (tmp_path / "fal" / "README.md").read_text()
 
 
-def test_a_hub_id_goes_in_and_out(vit_folder, tmp_path):
-    with HubStandIn({"hf_valid": "someone"}) as stand_in:
-        environment = {**os.environ, **stand_in.environment(token="hf_valid", cache=tmp_path / "cache", offline=False)}
-        for arguments in (
-            [vit_folder, "--output", "first", "--push-to-hub", "someone/first"],
-            ["someone/first", "--output", "second", "--push-to-hub", "someone/second", "--create-pr"],
-        ):
-            command = [sys.executable, SCRIPT, *arguments]
-            process = subprocess.run(
-                command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-            )
-            assert process.returncode == 0, process.stderr
-            assert "\npushed      http://" in process.stdout
-        (head, *_) = stand_in.repositories["someone/first"].refs["main"].history()
-        assert head.title == f"Converted from {vit_folder.name}"
-        local = {path.name: path.read_bytes() for path in (tmp_path / "first").iterdir()}
-        assert {name: file.content for name, file in head.files.items() if name != ".gitattributes"} == local
+def test_a_hub_id_goes_in_and_out(warm_python, shared_hub, vit_folder, tmp_path):
+    for arguments in (
+        [vit_folder, "--output", "first", "--push-to-hub", "someone/first"],
+        ["someone/first", "--output", "second", "--push-to-hub", "someone/second", "--create-pr"],
+    ):
+        process = warm_python.run([SCRIPT, *arguments], cwd=tmp_path)
+        assert process.returncode == 0, process.stderr
+        assert "\npushed      http://" in process.stdout
+    (head, *_) = shared_hub.repositories["someone/first"].refs["main"].history()
+    assert head.title == f"Converted from {vit_folder.name}"
+    local = {path.name: path.read_bytes() for path in (tmp_path / "first").iterdir()}
+    assert {name: file.content for name, file in head.files.items() if name != ".gitattributes"} == local
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("first", "second"))
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
     assert "base_model: someone/first" in (tmp_path / "second" / "README.md").read_text()

@@ -1,13 +1,13 @@
 """The camera-motion renderer, its symmetries, and the training script from end to end."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from warm_python import WarmPython
 
 from fal_hf import VideoLabeler
 
@@ -189,23 +189,22 @@ def test_single_patches_are_cut_where_the_table_says():
     torch.testing.assert_close(motion[0], clips.flow[0, :, row, column])
 
 
-def run_training(photos: Path, output: Path, *options: str) -> str:
+def run_training(python: WarmPython, photos: Path, output: Path, *options: str) -> str:
     settings = {
         "photos": photos, "output": output, "validation-photos": 2, "test-photos": 2, "evaluation-clips": 4,
         "image-size": 32, "hidden-size": 64, "num-layers": 2, "batch-size": 4, "patch-batch-size": 4, "patch-steps": 1,
         "buffer-clips": 16, "log-every": 1, "evaluate-every": 2, "checkpoint-every": 2,
     }  # fmt: skip
     arguments = [f"--{name}={value}" for name, value in settings.items()]
-    command = [sys.executable, str(EXAMPLES / "train.py"), *arguments, *options]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    finished = python.run([EXAMPLES / "train.py", *arguments, *options], cwd=output)
     assert finished.returncode == 0, finished.stderr
     return finished.stdout
 
 
-def test_training_runs_from_end_to_end_and_resumes(photo_folder, tmp_path):
-    printed = run_training(photo_folder, tmp_path, "--steps", "2")
+def test_training_runs_from_end_to_end_and_resumes(warm_python, photo_folder, tmp_path):
+    printed = run_training(warm_python, photo_folder, tmp_path, "--steps", "2")
     assert "roll_counterclockwise" in printed
-    run_training(photo_folder, tmp_path, "--steps", "3", "--resume")
+    run_training(warm_python, photo_folder, tmp_path, "--steps", "3", "--resume")
     steps = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in steps if "seconds" in line] == [1, 2, 3]
     assert {path.name for path in (tmp_path / "model").iterdir()} >= {"config.json", "model.safetensors"}

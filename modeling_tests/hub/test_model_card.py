@@ -13,6 +13,7 @@ from hub_stand_in import HubStandIn, card_problems
 from huggingface_hub import EvalResult, ModelCard, constants
 from media_files import moving_frames, write_video
 from tiny_fal import tiny_config, tiny_model
+from warm_python import WarmPython
 
 from fal_hf import FALConfig, FALVideoProcessor
 from fal_hf.hub.model_card import Evaluation, build_model_card, count_parameters_and_gflop, write_model_card
@@ -173,7 +174,7 @@ def test_a_folder_without_a_model_gets_no_card(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_snippets_of_a_written_card_run(tmp_path):
+def test_the_snippets_of_a_written_card_run(warm_python, tmp_path):
     """In the folder where the id of the repository is a folder, with the package and, the last one, without it."""
     folder = tmp_path / "someone" / "fal-tiny"
     tiny_model(grid=(8, 2, 2), patch_size=16).save_pretrained(folder)
@@ -186,15 +187,15 @@ def test_the_snippets_of_a_written_card_run(tmp_path):
     assert len(snippets) == 3 and "trust_remote_code=True" in snippets[2]
     for snippet in snippets:
         hidden = "" if "fal_hf" in snippet else "import sys; sys.modules['fal_hf'] = None\n"
-        assert "LABEL_" in run_python(hidden + snippet, tmp_path)
+        assert "LABEL_" in run_code(warm_python, hidden + snippet, tmp_path)
 
 
 def python_snippets(path: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
-def run_python(code: str, folder: Path) -> str:
-    process = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+def run_code(python: WarmPython, code: str, folder: Path) -> str:
+    process = python.run(["-c", code], cwd=folder)
     assert process.returncode == 0, process.stderr
     return process.stdout
 
@@ -202,7 +203,7 @@ def run_python(code: str, folder: Path) -> str:
 # The card of the checkpoint that comes with the package
 
 
-def test_the_card_of_the_camera_motion_checkpoint_is_made_from_its_files(tmp_path):
+def test_the_card_of_the_camera_motion_checkpoint_is_made_from_its_files(warm_python, tmp_path):
     """`examples/camera_motion/card.py` writes it again; its docstring says how the figures are measured."""
     path = DEFAULT_CHECKPOINT / "README.md"
     card = camera_motion_card.build_card(DEFAULT_CHECKPOINT)
@@ -210,7 +211,7 @@ def test_the_card_of_the_camera_motion_checkpoint_is_made_from_its_files(tmp_pat
     assert card_problems(str(card)) == ([], [])
     write_video(tmp_path / "video.mp4", moving_frames(20))
     (snippet,) = python_snippets(path)
-    assert "Label(" in run_python(snippet, tmp_path)
+    assert "Label(" in run_code(warm_python, snippet, tmp_path)
 
 
 def test_the_figures_of_the_camera_motion_card_are_those_of_its_evaluation(tmp_path):

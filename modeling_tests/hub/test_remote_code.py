@@ -3,14 +3,12 @@
 import json
 import os
 import shutil
-import site
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from hub_stand_in import HubStandIn
+from fresh_environment import make_environment
 from media_files import moving_frames, write_video
 from tiny_fal import random_clip
 from transformers import AutoConfig
@@ -98,18 +96,15 @@ def folder(tiny_checkpoint, tmp_path) -> Path:
     return tmp_path
 
 
-def run_probe(python: Path | str, code: str, folder: Path, **variables: str) -> dict:
-    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment = {**inherited, "HF_HOME": str(folder / "home"), **variables}
-    process = subprocess.run(
-        [str(python), "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+def printed(process: subprocess.CompletedProcess):
+    """The value of the last line."""
     assert process.returncode == 0, process.stderr
     return json.loads(process.stdout.splitlines()[-1])
 
 
-def check_probe(seen: dict, folder: Path):
+def check_probe(process: subprocess.CompletedProcess, folder: Path):
     """What was computed without the package is what the package computes."""
+    seen = printed(process)
     assert seen["modules"] == []
     assert seen["classes"] == [
         "FALConfig",
@@ -133,32 +128,25 @@ def check_probe(seen: dict, folder: Path):
     torch.testing.assert_close(tensors["frames"]["pil"], tensors["frames"]["torchvision"], atol=0.05, rtol=0)
 
 
-def test_everything_loads_where_the_package_cannot_be_imported(folder):
-    check_probe(run_probe(sys.executable, WITHOUT_FAL + PROBE, folder), folder)
+def test_everything_loads_where_the_package_cannot_be_imported(warm_python, folder):
+    check_probe(warm_python.run(["-c", WITHOUT_FAL + PROBE], cwd=folder), folder)
 
 
-def test_everything_loads_from_the_hub_where_the_package_cannot_be_imported(folder):
-    push = "import fal_hf.hub.publish; print(len(fal_hf.hub.publish.push_folder('checkpoint', 'someone/fal').oid))"
-    probe = PROBE.replace('checkpoint, remote = "checkpoint"', 'checkpoint, remote = "someone/fal"')
-    with HubStandIn({"hf_valid": "someone"}) as hub:
-        variables = hub.environment(token="hf_valid", cache=folder / "home")
-        assert run_probe(sys.executable, push, folder, **variables) == 40
-        check_probe(run_probe(sys.executable, WITHOUT_FAL + probe, folder, **variables), folder)
+def test_everything_loads_from_the_hub_where_the_package_cannot_be_imported(warm_python, folder):
+    push = "import fal_hf.hub.publish; print(len(fal_hf.hub.publish.push_folder('checkpoint', 'someone/remote').oid))"
+    assert printed(warm_python.run(["-c", push], cwd=folder)) == 40
+    probe = PROBE.replace('checkpoint, remote = "checkpoint"', 'checkpoint, remote = "someone/remote"')
+    check_probe(warm_python.run(["-c", WITHOUT_FAL + probe], cwd=folder), folder)
 
 
 @pytest.mark.slow
 def test_everything_loads_in_a_fresh_environment_without_the_package(folder, tmp_path_factory):
     """A new virtual environment that sees all packages of this one but `fal_hf`."""
-    environment = tmp_path_factory.mktemp("environment")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
-    packages = environment / "packages"
-    packages.mkdir()
-    for entry in (entry for folder in site.getsitepackages() for entry in Path(folder).iterdir()):
-        if not entry.name.startswith(("fal_hf", "__editable__", "_editable_impl_fal")):
-            (packages / entry.name).symlink_to(entry)
-    (own,) = environment.glob("lib/python*/site-packages")
-    (own / "packages.pth").write_text(str(packages))
-    check_probe(run_probe(environment / "bin" / "python", PROBE, folder), folder)
+    python = make_environment(tmp_path_factory.mktemp("environment"))
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["HF_HOME"] = str(folder / "home")
+    process = subprocess.run([python, "-c", PROBE], cwd=folder, env=environment, capture_output=True, text=True)
+    check_probe(process, folder)
 
 
 def test_the_code_is_complete_and_imports_its_own_modules_flat(folder):

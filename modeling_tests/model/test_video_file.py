@@ -491,26 +491,32 @@ def test_a_video_error_crosses_processes_whole():
     assert (error.video, error.reason, str(error)) == ("a.mp4", "is empty", "a.mp4: is empty")
 
 
+# The package without its __init__, which imports torch and transformers.
+BARE_PACKAGE = """
+import sys, types
+package = types.ModuleType("fal_hf")
+package.__path__ = [sys.argv[1]]
+sys.modules["fal_hf"] = package
+"""
+
+
+def run_bare(code: str, *arguments: str) -> tuple[str, str]:
+    """What code writes to the standard streams where `fal_hf` is the bare package."""
+    folder = Path(video_file.__file__).parents[1]
+    command = [sys.executable, "-c", BARE_PACKAGE + code, str(folder), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout, done.stderr
+
+
 def test_reading_damaged_files_leaves_the_standard_streams_alone(long_file, folder):
     damaged = change_bytes(long_file, folder / "noisy.mp4", begin=0.3, end=0.4)
-    code = "import sys; from fal_hf.model.video_file import read_frames; read_frames(sys.argv[1])"
-    arguments = [sys.executable, "-c", code, str(damaged)]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("", "")
+    code = "from fal_hf.model.video_file import read_frames; read_frames(sys.argv[2])"
+    assert run_bare(code, str(damaged)) == ("", "")
 
 
 def test_the_module_needs_neither_torch_nor_transformers():
-    code = """
-import sys, types
-package = types.ModuleType("fal_hf")  # the package without its __init__, which imports everything
-package.__path__ = [sys.argv[1]]
-sys.modules["fal_hf"] = package
-import fal_hf.model.video_file
-print({"torch", "transformers"} & set(sys.modules))
-"""
-    arguments = [sys.executable, "-c", code, str(Path(video_file.__file__).parents[1])]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
+    code = "import fal_hf.model.video_file; print({'torch', 'transformers'} & set(sys.modules))"
+    assert run_bare(code) == ("set()\n", "")
 
 
 def test_colours_follow_the_matrix_and_range_of_the_file(folder):
