@@ -10,7 +10,6 @@ from media_files import moving_frames, write_video
 from fal_hf import FALVideoProcessor, VideoError, read_frames
 from fal_hf.labeling.views import PAPER_SCALES, ViewPlan, ViewReader, Views, three_crops
 from fal_hf.model import video_source
-from fal_hf.model.clip_reading import gather_clips
 from fal_hf.model.video_file import VideoFile
 from fal_hf.model.video_info import Stretch
 
@@ -80,31 +79,6 @@ def test_all_views_come_out_of_one_pass(video, monkeypatch):
     (seconds,) = passes
     assert len(seconds) == 12 and (np.diff(seconds) > 0).all()
     assert len(opened) == 1
-
-
-def test_frames_are_forgotten_after_the_last_clip_that_needs_them():
-    rows = np.stack([np.arange(start, start + 8) for start in range(0, 400, 4)])
-    alive = set()
-
-    class Frame:
-        def __init__(self, number):
-            self.number = number
-            alive.add(number)
-
-        def __del__(self):
-            alive.remove(self.number)
-
-    most = 0
-    for row, clip in zip(rows, gather_clips(map(Frame, range(404)), rows), strict=True):
-        assert [frame.number for frame in clip] == row.tolist()
-        most = max(most, len(alive))
-        del clip
-    assert most <= 12
-
-
-def test_clips_that_repeat_a_frame_or_go_back_get_the_frames_they_name():
-    rows = np.array([[0, 2, 2], [1, 3, 3], [0, 1, 4]])
-    assert list(gather_clips(iter("abcde"), rows)) == [list("acc"), list("bdd"), list("abe")]
 
 
 # ---- crops and scales ----

@@ -2,7 +2,8 @@
 
 import argparse
 
-from .deferred import add_deferred_command, usage_errors
+from .arguments import as_usage_error
+from .deferred import add_deferred_command
 
 DESCRIPTION = (
     "Evaluate a video classifier on labeled clips: video by video, for several numbers of clips, with intervals and "
@@ -17,7 +18,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs `fal evaluate`; returns the exit status."""
-    with usage_errors():
+    with as_usage_error(ValueError, RuntimeError, OSError, ImportError):
         from transformers import HfArgumentParser
 
         from ..training.data import DataArguments

@@ -3,7 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from .deferred import add_deferred_command, usage_errors
+from .arguments import as_usage_error
+from .deferred import add_deferred_command
 
 if TYPE_CHECKING:
     from ..training.result import TrainingResult
@@ -19,7 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     from transformers.utils import logging
 
     logging.set_verbosity_warning()  # Trainer shows its progress
-    with usage_errors():
+    with as_usage_error(ValueError, RuntimeError, OSError, ImportError):
         from ..training.arguments import parse_arguments
         from ..training.run import prepare_run
         from ..training.trainer import fit
