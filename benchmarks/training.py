@@ -143,9 +143,7 @@ def measure_loader(args: argparse.Namespace) -> None:
         problem_type=SINGLE_LABEL,
         unreadable=UnreadableClips(args.folder / "unreadable.jsonl", num_clips=len(clips), max_share=0.0),
     )
-    print(
-        f"data loader, {len(clips)} clips of 8 frames of 224 x 224, every 8th frame, random segment, crop and color"
-    )
+    print(f"data loader, {len(clips)} clips of 8 frames of 224 x 224, every 8th frame, random segment, crop and color")
     print("workers  clips/s")
     for workers in args.workers:
         sampler = ClipSampler(len(clips), seed=0)
