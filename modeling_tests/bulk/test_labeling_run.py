@@ -97,7 +97,7 @@ def test_a_labeler_is_loaded_only_where_a_video_is_there(labeler, folder, tmp_pa
         return labeler
 
     gone = find_videos([str(tmp_path / "gone.mp4")])
-    ((video, output),) = [(gone[0].name, tmp_path / "labels.jsonl")]
+    video, output = gone[0].name, tmp_path / "labels.jsonl"
     record = {"video": video, "error": f"{video}: no such file", "schema_version": 1}
     assert list(label_in_order(load, gone)) == [record]
     assert label_to_file(load, gone, output) == LabelingResult(num_labeled=0, num_failed=1, files=(output,))

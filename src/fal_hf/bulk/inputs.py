@@ -125,9 +125,7 @@ def reason_of(error: Exception, name: str) -> str:
 def describe_error(error: Exception) -> str:
     """One line on an error; its type is left out where the message is meant for users."""
     message = " ".join(str(error).split())
-    return (
-        message if isinstance(error, (ValueError, ImportError)) and message else f"{type(error).__name__}: {message}"
-    )
+    return message if isinstance(error, ValueError) and message else f"{type(error).__name__}: {message}"
 
 
 # ---- names to names ----

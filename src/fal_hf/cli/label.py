@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from contextlib import closing, nullcontext
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -232,7 +232,7 @@ class ProgressBar:
 
     def print(self, text: str) -> None:
         """Prints to standard output, above the bar."""
-        with nullcontext() if self.bar is None else self.bar.external_write_mode(file=sys.stdout):
+        with self.bar.external_write_mode(file=sys.stdout):
             print(text, flush=True)
 
     def close(self) -> None:
