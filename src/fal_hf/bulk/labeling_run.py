@@ -103,7 +103,8 @@ def label_to_file(
 
     Raises:
         JournalError: (a `ValueError`) the output has the journal of another model or of other options.
-        ValueError: the suffix of the output is unknown, or the engine is.
+        OutputError: (a `ValueError`) the labels of these videos cannot be written to the output.
+        ValueError: there is no such engine.
         OSError: the output cannot be written, or another run is writing it.
         ImportError: a package for the engine or for the format is missing.
     """
