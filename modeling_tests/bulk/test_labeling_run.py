@@ -8,22 +8,14 @@ import socket
 import time
 
 import pytest
-import torch
 from media_files import write_collection
 
-from fal_hf import Timeline, VideoLabeler, Views
+from fal_hf import VideoLabeler
 from fal_hf.bulk import labeling_run
 from fal_hf.bulk.decoding import decoding_context
 from fal_hf.bulk.inputs import find_videos
 from fal_hf.bulk.journal import JournalError
-from fal_hf.bulk.labeling_run import (
-    LabelingResult,
-    Progress,
-    choose_num_workers,
-    describe_run,
-    label_in_order,
-    label_to_file,
-)
+from fal_hf.bulk.labeling_run import LabelingResult, Progress, choose_num_workers, label_in_order, label_to_file
 from fal_hf.cli import main
 
 
@@ -97,6 +89,26 @@ def test_records_come_in_the_order_of_the_videos_whatever_is_done_first(labeler,
     assert [progress.num_done for progress in told] == [0, 1, 2, 3]
 
 
+def test_a_labeler_is_loaded_only_where_a_video_is_there(labeler, folder, tmp_path):
+    loads = []
+
+    def load() -> VideoLabeler:
+        loads.append(labeler)
+        return labeler
+
+    gone = find_videos([str(tmp_path / "gone.mp4")])
+    video, output = gone[0].name, tmp_path / "labels.jsonl"
+    record = {"video": video, "error": f"{video}: no such file", "schema_version": 1}
+    assert list(label_in_order(load, gone)) == [record]
+    assert label_to_file(load, gone, output) == LabelingResult(num_labeled=0, num_failed=1, files=(output,))
+    assert loads == [] and read_records(output) == [record]
+    there = [*gone, *find_videos([str(folder / "0_0.mp4")])]
+    expected = [record, labeler(there[1].name).to_dict()]
+    assert list(label_in_order(load, there)) == expected
+    assert label_to_file(load, there, output, num_workers=0).num_labeled == 1
+    assert loads == [labeler, labeler] and read_records(output) == expected
+
+
 def test_what_a_run_cannot_do_is_refused_before_anything_is_written(labeler, folder, tmp_path):
     videos = find_videos([str(folder / "0_0.mp4"), str(folder / "1_0.mp4")])
     with pytest.raises(ValueError, match="expected a suffix among"):
@@ -148,31 +160,6 @@ def test_two_processes_share_a_collection_and_the_first_writes(tiny_checkpoint, 
     assert (alone.num_labeled, alone.num_failed) == (24, 1)
     assert results[1].files == () and results[1].num_labeled + results[1].num_failed == 12
     assert (tmp_path / "shared.jsonl").read_bytes() == (tmp_path / "alone.jsonl").read_bytes()
-
-
-def test_a_run_is_described_by_what_its_records_depend_on(tiny_checkpoint):
-    described = describe_run(VideoLabeler.from_pretrained(tiny_checkpoint), top_k=5)
-    json.dumps(described)
-    same = VideoLabeler.from_pretrained(tiny_checkpoint, batch_size=3)
-    assert describe_run(same, top_k=5) == described
-    other = VideoLabeler.from_pretrained(tiny_checkpoint)
-    with torch.no_grad():
-        other.model.classifier.bias[0] += 1e-6
-    changed = {
-        "weights": describe_run(other, top_k=5),
-        "top_k": describe_run(same, top_k=3),
-        "dtype": describe_run(VideoLabeler.from_pretrained(tiny_checkpoint, dtype="bfloat16"), top_k=5),
-        "views": describe_run(VideoLabeler.from_pretrained(tiny_checkpoint, views=Views(num_crops=3)), top_k=5),
-        "timeline": describe_run(
-            VideoLabeler.from_pretrained(
-                tiny_checkpoint, views=Views(windows=True), timeline=Timeline(threshold=0.25)
-            ),
-            top_k=5,
-        ),
-        "hierarchy": describe_run(VideoLabeler.from_pretrained(tiny_checkpoint, hierarchy={"a": "x"}), top_k=5),
-    }
-    for name, run in changed.items():
-        assert run[name] != described[name]
 
 
 # ---- the whole command ----

@@ -7,8 +7,8 @@ import pytest
 from media_files import moving_frames, write_video
 
 from fal_hf import Views
-from fal_hf.bulk.decoding import DecodeLimits
 from fal_hf.bulk.inputs import find_videos
+from fal_hf.bulk.limits import DecodeLimits
 from fal_hf.cli import main
 from fal_hf.labeling.labeler import VideoLabeler
 

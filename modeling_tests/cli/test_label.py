@@ -1,5 +1,6 @@
 """The `fal` command, run as a user runs it."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -11,7 +12,9 @@ import torch
 from media_files import moving_frames, write_video
 from pseudo_terminal import terminal
 
+from fal_hf.bulk import labeling_run
 from fal_hf.cli import main
+from fal_hf.labeling import label_files
 
 
 @pytest.fixture(scope="module")
@@ -199,3 +202,19 @@ def test_processes_of_a_launcher_need_an_output(videos, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["label", videos[0]]) == 2
     assert "expected --output where several processes share the videos" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("package", "option", "message"),
+    [
+        ("ray", ["--engine", "ray"], "engine ray: expected Ray to be installed, run `pip install fal-hf[ray]`"),
+        ("pyarrow", ["--output", "a.parquet"], "a.parquet: expected pyarrow to be installed"),
+    ],
+)
+def test_a_missing_package_is_named_before_anything_is_labeled(videos, capsys, monkeypatch, package, option, message):
+    find_spec = importlib.util.find_spec
+    for module in (labeling_run, label_files):
+        monkeypatch.setattr(module, "find_spec", lambda name: None if name == package else find_spec(name))
+    assert main(["label", videos[0], *option]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"fal: {message}")

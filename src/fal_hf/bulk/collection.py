@@ -7,8 +7,9 @@ import torch
 
 from ..labeling.labeler import VideoLabeler
 from ..labeling.records import Record, failed_record
-from .decoding import DecodeLimits, decode_videos
+from .decoding import decode_videos
 from .inputs import VideoInput, reason_of
+from .limits import DecodeLimits
 from .messages import (
     Batch,
     DecoderMessage,

@@ -16,34 +16,11 @@ import torch
 from ..labeling.views import ViewReader
 from ..model.video_source import available_cores, default_threads
 from .inputs import VideoInput, opened_input, reason_of
+from .limits import MOST_BYTES, DecodeLimits
 from .messages import Batch, DecoderMessage, Ended, Failed, Opened, is_last
 
-# The system cannot wait for weeks, and numbers of bytes end here.
+# The system cannot wait for weeks.
 LONGEST_WAIT_SECONDS = 3600.0
-MOST_BYTES = 2**62
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecodeLimits:
-    """
-    What one video may take, in a process of its own.
-
-    Args:
-        timeout_seconds: Longest wait for the next batch of a video; None: for ever.
-        max_memory_bytes: Memory beyond what the process takes at rest; None: without limit. Only where the system
-            can limit a process's memory (Linux).
-
-    Raises:
-        ValueError: a limit is not a number above 0.
-    """
-
-    timeout_seconds: float | None = 300.0
-    max_memory_bytes: int | None = 4 * 2**30
-
-    def __post_init__(self):
-        for name, limit in vars(self).items():
-            if limit is not None and not limit > 0:
-                raise ValueError(f"{name}: expected a number above 0, or None, got {limit}")
 
 
 def decode_videos(
@@ -251,4 +228,4 @@ def _limit_memory(max_memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
-__all__ = ["DecodeLimits", "decode_videos", "decoding_context", "read_messages"]
+__all__ = ["decode_videos", "decoding_context", "read_messages"]

@@ -97,15 +97,21 @@ def records_of_missing(videos: Iterable[VideoInput]) -> list[Record] | None:
     """The records of videos none of which is there, for which no model is needed; None where one is, or may be."""
     records = []
     for video in videos:
-        if video.identity is not None or has_scheme(video.name):
+        record = _record_if_missing(video)
+        if record is None:
             return None
-        try:
-            probe(video.source)
-        except VideoError as error:
-            records.append(failed_record(video.name, reason_of(error, video.name), video.stretch))
-        else:  # it has come in the meantime
-            return None
+        records += [record]
     return records
+
+
+def _record_if_missing(video: VideoInput) -> Record | None:
+    if video.identity is not None or has_scheme(video.name):
+        return None
+    try:
+        probe(video.source)
+    except VideoError as error:
+        return failed_record(video.name, reason_of(error, video.name), video.stretch)
+    return None  # it has come in the meantime
 
 
 def has_scheme(name: str) -> bool:

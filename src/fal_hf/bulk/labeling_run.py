@@ -1,32 +1,31 @@
-"""A run over a collection: on which engine, in which order, and into a file that an interrupted run goes on with."""
+"""
+A run over a collection: on which engine, in which order, and into a file that an interrupted run goes on with.
 
-import hashlib
+What is unusual: a run begins without torch. A labeler may be given by what loads it, which is asked when a video needs
+the model, so that an output or videos that are no use are told of at once.
+"""
+
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from ..labeling.label_files import check_output, write_labels
-from ..labeling.labeler import VideoLabeler
-from ..labeling.records import SCHEMA_VERSION, Record
+from ..labeling.records import Record
 from ..model.video_source import available_cores
-from .collection import label_collection
-from .decoding import DecodeLimits
-from .inputs import VideoInput
+from .inputs import VideoInput, records_of_missing
 from .journal import Journal, journal_path
+from .limits import DecodeLimits
 from .processes import Processes
-from .ray_engine import label_on_ray
+
+if TYPE_CHECKING:
+    from ..labeling.labeler import VideoLabeler
 
 Engine = Literal["local", "ray"]
-ENGINES = {"local": label_collection, "ray": label_on_ray}
-
-# What a configuration says of its file and of the library that wrote it, and not of the model.
-UNRELATED_KEYS = ("_name_or_path", "transformers_version")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +63,7 @@ class LabelingResult:
 
 
 def label_to_file(
-    labeler: VideoLabeler,
+    labeler: "VideoLabeler | Callable[[], VideoLabeler]",
     videos: Sequence[VideoInput],
     output: str | os.PathLike,
     *,
@@ -81,7 +80,7 @@ def label_to_file(
     earlier one was stopped, at whatever moment, and the file is that of a run that never was.
 
     Args:
-        labeler: Labels them.
+        labeler: Labels them; or what loads it, which is not asked where none of the videos is there.
         videos: What to label, from [`find_videos`].
         output: A file whose suffix names its format, see [`write_labels`].
         top_k: How many labels a video, and a window, has at most.
@@ -104,13 +103,22 @@ def label_to_file(
 
     Raises:
         JournalError: (a `ValueError`) the output has the journal of another model or of other options.
-        ValueError: the suffix of the output is unknown, or the engine is.
+        OutputError: (a `ValueError`) the labels of these videos cannot be written to the output.
+        ValueError: there is no such engine.
         OSError: the output cannot be written, or another run is writing it.
         ImportError: a package for the engine or for the format is missing.
     """
-    label_videos = _engine_of(engine)
+    check_engine(engine)
     check_output(output, num_videos=len(videos))
     processes = processes or Processes.launched()
+    on_progress = on_progress or _ignore
+    if not journal_path(output).exists() and (missing := records_of_missing(videos)) is not None:
+        on_progress(Progress(num_videos=len(videos), num_done=len(videos), num_failed=len(videos)))
+        files = write_labels(output, missing) if processes.index == 0 else ()
+        return LabelingResult(num_labeled=0, num_failed=len(missing), files=tuple(files))
+    from .run_description import describe_run
+
+    labeler = _loaded(labeler)
     made_by = describe_run(labeler, top_k=top_k)
     with (
         processes.joined() as wait_for_all,
@@ -120,19 +128,20 @@ def label_to_file(
         left = [video for video in own if video not in journal or (retry_failed and journal.has_failed(video))]
         if num_workers is None and engine == "local":
             num_workers = choose_num_workers(len(left), num_processes=processes.count)
-        records = label_videos(labeler, left, top_k=top_k, num_workers=num_workers, limits=limits)
-        progress = _note_records(journal, own, left, records, on_progress or _ignore)
+        labeled = ENGINES[engine](labeler, left, top_k=top_k, num_workers=num_workers, limits=limits)
+        progress = _note_records(journal, own, left, labeled, on_progress)
         wait_for_all()
         if processes.index > 0:
             return LabelingResult(num_labeled=progress.num_labeled, num_failed=progress.num_failed)
         journal.refresh()
-        files = write_labels(output, journal.records(videos))
         num_failed = sum(map(journal.has_failed, videos))
+        records = journal.records(videos)
+        files = write_labels(output, records)
         return LabelingResult(num_labeled=len(videos) - num_failed, num_failed=num_failed, files=tuple(files))
 
 
 def label_in_order(
-    labeler: VideoLabeler,
+    labeler: "VideoLabeler | Callable[[], VideoLabeler]",
     videos: Sequence[VideoInput],
     *,
     top_k: int = 5,
@@ -148,10 +157,16 @@ def label_in_order(
         labeler, videos, top_k, engine, limits, on_progress: As for [`label_to_file`].
         num_workers: Processes that decode; 0: this one, without limits, with Ray one a CPU.
     """
-    label_videos, on_progress = _engine_of(engine), on_progress or _ignore
+    check_engine(engine)
+    missing, on_progress = records_of_missing(videos), on_progress or _ignore
+    if missing is None:
+        options = {"top_k": top_k, "num_workers": num_workers, "limits": limits}
+        labeled = ENGINES[engine](_loaded(labeler), videos, **options)
+    else:
+        labeled = zip(videos, missing, strict=True)
     progress, done, waiting = Progress(num_videos=len(videos)), {}, deque(videos)
     on_progress(progress)
-    for video, record in label_videos(labeler, videos, top_k=top_k, num_workers=num_workers, limits=limits):
+    for video, record in labeled:
         done[video.key] = record
         progress = progress.after(record)
         on_progress(progress)
@@ -164,10 +179,33 @@ def choose_num_workers(num_videos: int, *, num_processes: int = 1) -> int:
     return min(max(1, available_cores() // num_processes), num_videos)
 
 
-def _engine_of(name: Engine) -> Callable[..., Iterator[tuple[VideoInput, Record]]]:
-    if name not in ENGINES:
-        raise ValueError(f"engine: expected {' or '.join(ENGINES)}, got {name}")
-    return ENGINES[name]
+def check_engine(engine: Engine) -> None:
+    """Refuses an engine that there is not."""
+    if engine not in ENGINES:
+        raise ValueError(f"engine: expected {' or '.join(ENGINES)}, got {engine}")
+    if engine == "ray" and find_spec("ray") is None:
+        raise ImportError("engine ray: expected Ray to be installed, run `pip install fal-hf[ray]`")
+
+
+def _loaded(labeler: "VideoLabeler | Callable[[], VideoLabeler]") -> "VideoLabeler":
+    from ..labeling.labeler import VideoLabeler
+
+    return labeler if isinstance(labeler, VideoLabeler) else labeler()
+
+
+def _label_here(*arguments, **options) -> Iterator[tuple[VideoInput, Record]]:
+    from .collection import label_collection
+
+    return label_collection(*arguments, **options)
+
+
+def _label_on_ray(*arguments, **options) -> Iterator[tuple[VideoInput, Record]]:
+    from .ray_engine import label_on_ray
+
+    return label_on_ray(*arguments, **options)
+
+
+ENGINES = {"local": _label_here, "ray": _label_on_ray}
 
 
 def _note_records(
@@ -192,33 +230,4 @@ def _ignore(progress: Progress) -> None:
     pass
 
 
-def describe_run(labeler: VideoLabeler, *, top_k: int) -> dict[str, Any]:
-    """
-    What the records of a run depend on, as JSON values by name: the model with its weights, and the options.
-
-    How fast they come (workers, batches, device) is left out.
-    """
-    config = labeler.model.config.to_dict()
-    return {
-        "weights": hash_weights(labeler.model),
-        "config": {name: value for name, value in config.items() if name not in UNRELATED_KEYS},
-        "processor": labeler.processor.to_dict(),
-        "dtype": str(labeler.model.dtype).removeprefix("torch."),
-        "views": asdict(labeler.views),
-        "timeline": asdict(labeler.timeline),
-        "hierarchy": labeler.hierarchy and labeler.hierarchy.parents,
-        "top_k": top_k,
-        "schema_version": SCHEMA_VERSION,
-    }
-
-
-def hash_weights(model: torch.nn.Module) -> str:
-    """SHA-256 over the names, types, shapes and values of a model's weights."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-__all__ = ["LabelingResult", "Progress", "describe_run", "label_in_order", "label_to_file"]
+__all__ = ["LabelingResult", "Progress", "label_in_order", "label_to_file"]

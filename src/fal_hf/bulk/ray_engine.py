@@ -17,8 +17,9 @@ from ..labeling.labeler import VideoLabeler
 from ..labeling.records import Record
 from ..labeling.views import ViewReader
 from .collection import collect_records, score_message
-from .decoding import DecodeLimits, decode_videos
+from .decoding import decode_videos
 from .inputs import VideoInput
+from .limits import DecodeLimits
 from .messages import DecoderMessage, ScoredMessage
 
 # Videos that a decoder takes at a time, and messages that a model takes at a time.

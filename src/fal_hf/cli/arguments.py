@@ -18,7 +18,8 @@ def as_usage_error(*kinds: type[Exception]) -> Iterator[None]:
     except kinds as error:
         from ..bulk.inputs import describe_error
 
-        raise UsageError(describe_error(error)) from error
+        # What is missing is named with what to do about it.
+        raise UsageError(str(error) if isinstance(error, ImportError) else describe_error(error)) from error
 
 
 def positive_int(text: str) -> int:

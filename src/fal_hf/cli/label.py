@@ -3,10 +3,9 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import closing
-from importlib.util import find_spec
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .arguments import (
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from ..bulk.labeling_run import Progress
     from ..labeling.labeler import VideoLabeler
     from ..labeling.records import Record
+
+    Load = Callable[[], VideoLabeler]
 
 
 def add_command(commands: argparse._SubParsersAction) -> None:
@@ -121,24 +122,23 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
 
 def label(arguments: argparse.Namespace) -> int:
     """Runs `fal label`; returns the exit status."""
-    options = make_labeler_options(arguments)
+    views, how = make_labeler_options(arguments), make_run_options(arguments)
     videos = find_inputs(arguments)
-    missing = find_missing(videos, arguments)
-    if missing is not None:
-        return report_missing(missing, arguments)
-    labeler = load_labeler(arguments, **options)
-    return (print_labels if arguments.output is None else write_label_file)(labeler, videos, arguments)
+    load = partial(load_labeler, arguments, **views)
+    if arguments.output is None:
+        return print_labels(load, videos, how, as_json=arguments.json)
+    return write_label_file(load, videos, {**how, "retry_failed": arguments.retry_failed}, output=arguments.output)
 
 
 def make_labeler_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """What a labeler takes beside its model, checked."""
-    from ..labeling.options import Timeline, Views, read_parents
+    from ..labeling.options import Timeline, Views
 
     given = {"threshold": arguments.threshold, "hysteresis": arguments.hysteresis, "min_seconds": arguments.min_length}
     given = {name: value for name, value in given.items() if value is not None}
     if not arguments.timeline and (given or (arguments.window, arguments.hop) != (None, None)):
         raise UsageError("expected --timeline with --window, --hop, --threshold, --hysteresis and --min-length")
-    with as_usage_error(ValueError, OSError):
+    with as_usage_error(ValueError):
         views = Views(
             num_clips=arguments.num_clips,
             num_crops=arguments.crops,
@@ -148,8 +148,6 @@ def make_labeler_options(arguments: argparse.Namespace) -> dict[str, Any]:
             hop_seconds=arguments.hop,
         )
         timeline = Timeline(**given) if arguments.timeline else None
-        if arguments.hierarchy is not None:
-            read_parents(arguments.hierarchy)
     return {
         "views": views,
         "timeline": timeline,
@@ -158,80 +156,58 @@ def make_labeler_options(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def find_inputs(arguments: argparse.Namespace) -> "list[VideoInput]":
-    """The videos that the command names; also refuses an engine and an output that cannot take them."""
-    from ..bulk.inputs import find_videos
-    from ..bulk.processes import Processes
-    from ..labeling.label_files import check_output
-
-    if not arguments.videos and arguments.manifest is None:
-        raise UsageError("expected videos to label, or --manifest FILE")
-    if arguments.engine == "ray" and find_spec("ray") is None:
-        raise UsageError("--engine ray: expected Ray to be installed, run `pip install fal-hf[ray]`")
-    if arguments.output is None and Processes.launched().count > 1:
-        raise UsageError("expected --output where several processes share the videos")
-    with as_usage_error(ValueError, OSError, ImportError):
-        videos = find_videos(arguments.videos, manifest=arguments.manifest)
-        if arguments.output is not None:
-            check_output(arguments.output, num_videos=len(videos))
-    return videos
-
-
-def find_missing(videos: "list[VideoInput]", arguments: argparse.Namespace) -> "list[Record] | None":
-    """The records of videos none of which is there; a run that has begun goes on with its model all the same."""
-    from ..bulk.inputs import records_of_missing
-    from ..bulk.journal import journal_path
-
-    has_begun = arguments.output is not None and journal_path(arguments.output).exists()
-    return None if has_begun else records_of_missing(videos)
-
-
-def report_missing(records: "list[Record]", arguments: argparse.Namespace) -> int:
-    """Prints or writes the records of videos that are not there."""
-    from ..bulk.processes import Processes
-    from ..labeling.label_files import write_labels
-
-    if arguments.output is None:
-        for record in records:
-            print(show(record, arguments))
-    elif Processes.launched().index == 0:
-        print_summary(write_labels(arguments.output, records), num_labeled=0, num_failed=len(records))
-    return 1 if records else 0
-
-
-def print_labels(labeler: "VideoLabeler", videos: "list[VideoInput]", arguments: argparse.Namespace) -> int:
-    """Prints the labels of each video in the order of the command."""
-    from ..bulk.labeling_run import label_in_order
-
-    num_failed = 0
-    with closing(ProgressBar()) as bar:
-        for record in label_in_order(labeler, videos, on_progress=bar.update, **make_run_options(arguments)):
-            num_failed += "error" in record
-            bar.print(show(record, arguments))
-    return 1 if num_failed else 0
-
-
-def write_label_file(labeler: "VideoLabeler", videos: "list[VideoInput]", arguments: argparse.Namespace) -> int:
-    """Labels what an earlier run has not, and writes the output when all is done."""
-    from ..bulk.journal import JournalError
-    from ..bulk.labeling_run import label_to_file
-
-    options = {**make_run_options(arguments), "retry_failed": arguments.retry_failed}
-    with closing(ProgressBar()) as bar, as_usage_error(JournalError, OSError):
-        result = label_to_file(labeler, videos, arguments.output, on_progress=bar.update, **options)
-    if result.files:
-        print_summary(result.files, num_labeled=result.num_labeled, num_failed=result.num_failed)
-    return 1 if result.num_failed else 0
-
-
 def make_run_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """How the videos are labeled, as functions of `labeling_run` take it."""
-    from ..bulk.decoding import MOST_BYTES, DecodeLimits
+    from ..bulk.limits import MOST_BYTES, DecodeLimits
 
     max_memory_bytes = int(min(arguments.max_memory * 2**30, MOST_BYTES))
     limits = DecodeLimits(timeout_seconds=arguments.timeout, max_memory_bytes=max_memory_bytes)
     workers = {} if arguments.workers is None else {"num_workers": arguments.workers}
     return {"top_k": arguments.top_k, "engine": arguments.engine, "limits": limits, **workers}
+
+
+def find_inputs(arguments: argparse.Namespace) -> "list[VideoInput]":
+    """The videos that the command names; also refuses a hierarchy that cannot be read."""
+    from ..bulk.inputs import find_videos
+    from ..labeling.options import read_parents
+
+    if not arguments.videos and arguments.manifest is None:
+        raise UsageError("expected videos to label, or --manifest FILE")
+    with as_usage_error(ValueError, OSError, ImportError):
+        videos = find_videos(arguments.videos, manifest=arguments.manifest)
+        if arguments.hierarchy is not None:
+            read_parents(arguments.hierarchy)
+    return videos
+
+
+def print_labels(load: "Load", videos: "list[VideoInput]", how: dict[str, Any], *, as_json: bool) -> int:
+    """Prints the labels of each video in the order of the command."""
+    from ..bulk.labeling_run import label_in_order
+    from ..bulk.processes import Processes
+
+    if Processes.launched().count > 1:
+        raise UsageError("expected --output where several processes share the videos")
+    show = json.dumps if as_json else format_table
+    num_failed = 0
+    with closing(ProgressBar()) as bar, as_usage_error(ImportError):
+        for record in label_in_order(load, videos, on_progress=bar.update, **how):
+            num_failed += "error" in record
+            bar.print(show(record))
+    return 1 if num_failed else 0
+
+
+def write_label_file(load: "Load", videos: "list[VideoInput]", how: dict[str, Any], *, output: str) -> int:
+    """Labels what an earlier run has not, and writes the output when all is done."""
+    from ..bulk.journal import JournalError
+    from ..bulk.labeling_run import label_to_file
+    from ..labeling.label_files import OutputError
+
+    with closing(ProgressBar()) as bar, as_usage_error(OutputError, JournalError, OSError, ImportError):
+        result = label_to_file(load, videos, output, on_progress=bar.update, **how)
+    if result.files:
+        what = str(result.files[0]) if len(result.files) == 1 else f"{len(result.files)} files"
+        print(f"fal: {what}: {result.num_labeled} videos labeled, {result.num_failed} failed", file=sys.stderr)
+    return 1 if result.num_failed else 0
 
 
 class ProgressBar:
@@ -262,17 +238,6 @@ class ProgressBar:
     def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
-
-
-def print_summary(files: Sequence[Path], *, num_labeled: int, num_failed: int) -> None:
-    """One line on standard error."""
-    what = str(files[0]) if len(files) == 1 else f"{len(files)} files"
-    print(f"fal: {what}: {num_labeled} videos labeled, {num_failed} failed", file=sys.stderr)
-
-
-def show(record: "Record", arguments: argparse.Namespace) -> str:
-    """A record as it is printed."""
-    return json.dumps(record) if arguments.json else format_table(record)
 
 
 def format_table(record: "Record") -> str:

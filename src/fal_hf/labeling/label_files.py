@@ -37,6 +37,10 @@ DEFAULT_FRAME_RATE = 25.0
 NAME = "{name}"
 
 
+class OutputError(ValueError):
+    """A path that the labels of these videos cannot be written to."""
+
+
 def write_labels(path: str | os.PathLike, records: Iterable[Record]) -> list[Path]:
     """
     Writes records in the format that the suffix of `path` names.
@@ -50,7 +54,7 @@ def write_labels(path: str | os.PathLike, records: Iterable[Record]) -> list[Pat
         The files that were written.
 
     Raises:
-        ValueError: the suffix is unknown, or several videos meet a `.vtt` without `{name}`.
+        OutputError: (a `ValueError`) the suffix is unknown, or several videos meet a `.vtt` without `{name}`.
         OSError: a file cannot be written; what was there before still is.
     """
     return FORMATS[checked_suffix(path)](Path(path), records)
@@ -61,21 +65,21 @@ def check_output(path: str | os.PathLike, *, num_videos: int) -> None:
     Refuses an output that the labels of so many videos cannot be written to, before they are made.
 
     Raises:
-        ValueError: as [`write_labels`] does.
+        OutputError: as [`write_labels`] does.
         ImportError: the package for the format is missing.
     """
     suffix = checked_suffix(path)
     if suffix == ".vtt" and num_videos > 1 and NAME not in os.fspath(path):
-        raise ValueError(f"{os.fspath(path)}: expected {NAME} in it, one file for each of {num_videos} videos")
+        raise OutputError(f"{os.fspath(path)}: expected {NAME} in it, one file for each of {num_videos} videos")
     if suffix == ".parquet" and find_spec("pyarrow") is None:
         raise ImportError(f"{os.fspath(path)}: expected pyarrow to be installed, run `pip install fal-hf[files]`")
 
 
 def checked_suffix(path: str | os.PathLike) -> str:
-    """The suffix of an output's path, in lower case, or a ValueError that names those there are."""
+    """The suffix of an output's path, in lower case, or an OutputError that names those there are."""
     suffix = Path(path).suffix.lower()
     if suffix not in FORMATS:
-        raise ValueError(f"{os.fspath(path)}: expected a suffix among {', '.join(FORMATS)}, got {suffix or 'none'}")
+        raise OutputError(f"{os.fspath(path)}: expected a suffix among {', '.join(FORMATS)}, got {suffix or 'none'}")
     return suffix
 
 
@@ -161,7 +165,7 @@ def _write_webvtt(path: Path, records: Iterable[Record]) -> list[Path]:
     for record in records:
         target = _path_for(path, record["video"], used)
         if target in written:
-            raise ValueError(f"{path}: expected {NAME} in the path where there are several videos, one file each")
+            raise OutputError(f"{path}: expected {NAME} in the path where there are several videos, one file each")
         with whole_file(target) as file:
             file.write("\n".join(_webvtt_blocks(record)))
         written[target] = None
@@ -259,4 +263,4 @@ FORMATS: dict[str, Callable[[Path, Iterable[Record]], list[Path]]] = {
     ".json": _write_label_studio,
 }
 
-__all__ = ["FORMATS", "check_output", "label_studio_task", "table_rows", "write_labels"]
+__all__ = ["FORMATS", "OutputError", "check_output", "label_studio_task", "table_rows", "write_labels"]
