@@ -21,7 +21,7 @@ EXTRAS = {
     "export": ["torch>=2.12", "onnx>=1.21", "onnxruntime>=1.20", "onnxscript>=0.7", "openvino>=2026.3"],
 }
 EXTRAS["dev"] = [*(name for extra in EXTRAS.values() for name in extra), "pandas>=2.2", "parameterized>=0.9"]
-EXTRAS["dev"] += ["pytest>=8", "ruff>=0.13"]
+EXTRAS["dev"] += ["pytest>=8", "ruff>=0.13", "nbclient>=0.10", "ipykernel>=6.29"]  # the last two run the notebook
 
 setup(
     name="fal-hf",
