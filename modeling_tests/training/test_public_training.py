@@ -13,9 +13,10 @@ from fal_hf import training
 
 PROBE = """
 import sys
-before = set(sys.modules)
+import fal_hf
+before = set(sys.modules)  # transformers imports some of the libraries by itself
 import fal_hf.training
-print(sorted({"accelerate", "datasets", "evaluate", "sklearn", "scipy"} & (set(sys.modules) - before)))
+print(sorted(set(sys.modules) - before))
 """
 
 
@@ -28,6 +29,6 @@ def test_all_names_exist_and_say_what_they_are():
         _ = training.fit_all
 
 
-def test_importing_it_imports_no_libraries_of_the_extra():
+def test_importing_it_imports_nothing_else():
     finished = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True)
-    assert finished.stdout.strip() == "[]"
+    assert finished.stdout.strip() == "['fal_hf.training']"
