@@ -480,8 +480,11 @@ def load_original(
     for table, value in tables.items():
         state |= {name: value for name in state if name.endswith(f"embeddings.{table}")}
     model_class = source.layout.classes[0 if keeps_head else 1]
-    config_class: type[PreTrainedConfig] = model_class.config_class  # pyright: ignore[reportAssignmentType]  # never None
-    config = _original_config(source, config_class, grid=(frames, rows, columns))
+    config = _original_config(
+        source,
+        model_class.config_class,  # pyright: ignore[reportArgumentType]  # None in the base class alone
+        grid=(frames, rows, columns),
+    )
     state = {name: tensor for name, tensor in state.items() if name not in source.left_out}
     options = {"add_pooling_layer": False} if model_class is ViTModel else {}
     model, info = _load(model_class, config, state, torch.float32, **options)

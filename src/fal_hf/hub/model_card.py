@@ -102,7 +102,8 @@ def build_model_card(
     if not (folder / CONFIG_NAME).is_file():
         raise ValueError(f"{folder}: expected a folder with a FAL model, got one without {CONFIG_NAME}")
     config = FALConfig.from_pretrained(folder)
-    processor: FALVideoProcessor = FALVideoProcessor.from_pretrained(folder)  # pyright: ignore[reportAssignmentType]  # a pair only where asked for
+    # a pair comes only where it is asked for
+    processor: FALVideoProcessor = FALVideoProcessor.from_pretrained(folder)  # pyright: ignore[reportAssignmentType]
     repo_id = repo_id or folder.resolve().name
     name = name or repo_id.split("/")[-1]
     metadata = ModelCardData(

@@ -24,7 +24,9 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
-from transformers.processing_utils import Unpack  # pyright: ignore[reportPrivateImportUsage]  # the library's way
+from transformers.processing_utils import (
+    Unpack,  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue]  # as the library's models do
+)
 from transformers.utils.auto_docstring import auto_docstring
 from transformers.utils.generic import (
     ModelOutput,
