@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_transforms import convert_to_rgb
-from transformers.image_utils import ChannelDimension, PILImageResampling
+from transformers.image_utils import ChannelDimension, PILImageResampling, SizeDict
 from transformers.processing_utils import ImagesKwargs
 from transformers.utils import TensorType
 
@@ -221,6 +221,39 @@ class ClipPreprocessing(PixelDefaults):
         return made[0] if len(made) == 1 else self.join(made)
 
 
+class TorchvisionPreprocessing(ClipPreprocessing):
+    """What the image and the video processor share: no loop over the frames of a piece."""
+
+    join = staticmethod(torch.cat)
+
+    def _preprocess_piece(
+        self,
+        piece: torch.Tensor,
+        *,
+        do_resize: bool | None,
+        size: SizeDict,
+        resample: "PILImageResampling | int | None",
+        do_center_crop: bool | None,
+        crop_size: SizeDict,
+        do_rescale: bool | None,
+        rescale_factor: float,
+        do_normalize: bool | None,
+        image_mean: float | tuple[float, ...],
+        image_std: float | tuple[float, ...],
+        do_flip_channel_order: bool | None,
+        **kwargs,
+    ) -> torch.Tensor:
+        if do_resize:
+            piece = self.resize(piece, size=size, resample=resample)
+        if do_center_crop:
+            piece = self.center_crop(piece, crop_size)
+        if do_flip_channel_order:
+            piece = piece[:, bgr_order(piece.shape[1])]
+        # channels-last frames become (T, C, H, W) in memory here, where they are small and still bytes
+        piece = piece.contiguous()
+        return self.rescale_and_normalize(piece, do_rescale, rescale_factor, do_normalize, image_mean, image_std)
+
+
 def bgr_order(num_channels: int) -> list[int]:
     """The order of channels that turns RGB into BGR and the other way; an alpha channel stays last."""
     return [2, 1, 0, *range(3, num_channels)]
@@ -243,4 +276,4 @@ def batch_clips(clips: list, *, return_tensors: str | TensorType | None) -> Batc
     return BatchFeature(data={"pixel_values": clips}, tensor_type=return_tensors)
 
 
-__all__ = ["ClipPreprocessing", "FALImageProcessorKwargs"]
+__all__ = ["ClipPreprocessing", "FALImageProcessorKwargs", "TorchvisionPreprocessing"]

@@ -3,43 +3,10 @@
 import torch
 from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_processing_utils import BatchFeature
-from transformers.image_utils import ImageInput, PILImageResampling, SizeDict
+from transformers.image_utils import ImageInput
 from transformers.processing_utils import Unpack
 
-from .frames import ClipPreprocessing, FALImageProcessorKwargs, bgr_order, read_clip, split_into_clips
-
-
-class TorchvisionPreprocessing(ClipPreprocessing):
-    """What the image and the video processor share: no loop over the frames of a piece."""
-
-    join = staticmethod(torch.cat)
-
-    def _preprocess_piece(
-        self,
-        piece: torch.Tensor,
-        *,
-        do_resize: bool | None,
-        size: SizeDict,
-        resample: "PILImageResampling | int | None",
-        do_center_crop: bool | None,
-        crop_size: SizeDict,
-        do_rescale: bool | None,
-        rescale_factor: float,
-        do_normalize: bool | None,
-        image_mean: float | tuple[float, ...],
-        image_std: float | tuple[float, ...],
-        do_flip_channel_order: bool | None,
-        **kwargs,
-    ) -> torch.Tensor:
-        if do_resize:
-            piece = self.resize(piece, size=size, resample=resample)
-        if do_center_crop:
-            piece = self.center_crop(piece, crop_size)
-        if do_flip_channel_order:
-            piece = piece[:, bgr_order(piece.shape[1])]
-        # channels-last frames become (T, C, H, W) in memory here, where they are small and still bytes
-        piece = piece.contiguous()
-        return self.rescale_and_normalize(piece, do_rescale, rescale_factor, do_normalize, image_mean, image_std)
+from .frames import FALImageProcessorKwargs, TorchvisionPreprocessing, read_clip, split_into_clips
 
 
 class FALImageProcessor(TorchvisionPreprocessing, TorchvisionBackend):

@@ -22,8 +22,8 @@ from transformers.video_utils import VideoInput, VideoMetadata
 
 from .clip_plan import SPACINGS, ClipPlan, Sampling
 from .clip_reading import read_all_clips
-from .frames import FALImageProcessorKwargs, read_clip, split_into_clips
-from .image_processing_fal import FALImageProcessor, TorchvisionPreprocessing
+from .frames import FALImageProcessorKwargs, TorchvisionPreprocessing, read_clip, split_into_clips
+from .image_processing_fal import FALImageProcessor
 from .video_file import VideoFile, VideoFrames
 from .video_info import WHOLE, Stretch, VideoInfo
 from .video_source import reported
