@@ -8,7 +8,7 @@ VIDEO ?= $(SAMPLE)
 # A process a core; the tests of a file stay together, for some go on where the one before them ended.
 PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadfile
 
-.PHONY: help setup label test test-all conformance lint types format docs bench release
+.PHONY: help setup label test test-slow test-all conformance lint types format docs bench release
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -21,8 +21,10 @@ setup: $(VENV)/.installed-dev  ## create .venv with all that development needs
 test: $(VENV)/.installed-test  ## run the tests: offline, on the CPU, in minutes
 	$(PYTEST) --cov
 
-test-all: $(VENV)/.installed-dev  ## run the slow tests as well
-	$(PYTEST) -m ""
+test-slow: $(VENV)/.installed-dev  ## run the tests that take long
+	$(PYTEST) -m slow
+
+test-all: $(VENV)/.installed-dev test test-slow  ## run all tests, with every optional package
 
 conformance: $(VENV)/.installed-dev  ## run transformers' own linter and common tests on FAL
 	$(BIN)/python modeling_tests/conformance/lint_model.py

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from .model.image_processing_fal import FALImageProcessor
     from .model.image_processing_pil_fal import FALImageProcessorPil
     from .model.modeling_fal import FALModel, FALPreTrainedModel, FALVideoClassifierForVideoClassification
-    from .model.video_file import VideoError, VideoFrames, VideoInfo, probe, read_frames
+    from .model.video_file import VideoFile, VideoFrame, VideoFrames, probe, read_frames
+    from .model.video_info import Stretch, VideoInfo
     from .model.video_processing_fal import FALVideoProcessor
+    from .model.video_source import VideoError
 
 # Where each public name is; it is imported when it is asked for.
 _MODULES = {
@@ -25,8 +27,10 @@ _MODULES = {
     "model.image_processing_fal": ("FALImageProcessor",),
     "model.image_processing_pil_fal": ("FALImageProcessorPil",),
     "model.modeling_fal": ("FALModel", "FALPreTrainedModel", "FALVideoClassifierForVideoClassification"),
-    "model.video_file": ("VideoError", "VideoFrames", "VideoInfo", "probe", "read_frames"),
+    "model.video_file": ("VideoFile", "VideoFrame", "VideoFrames", "probe", "read_frames"),
+    "model.video_info": ("Stretch", "VideoInfo"),
     "model.video_processing_fal": ("FALVideoProcessor",),
+    "model.video_source": ("VideoError",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -40,8 +44,11 @@ __all__ = [
     "FALVideoProcessor",
     "Label",
     "Segment",
+    "Stretch",
     "Timeline",
     "VideoError",
+    "VideoFile",
+    "VideoFrame",
     "VideoFrames",
     "VideoInfo",
     "VideoLabeler",
