@@ -6,7 +6,10 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, get_args
 
 from ..conversion.options import ConversionOptions, Dtype, Preprocessing, Resize, TimeTable
+from ..conversion.sources import require_name
 from ..model.attention_schemes import ATTENTION_TYPES
+from .arguments import positive_int
+from .loading import notice
 
 if TYPE_CHECKING:
     from ..conversion import Conversion
@@ -132,14 +135,6 @@ def add_hub_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--create-pr", action="store_true", help="push as a pull request")
 
 
-def positive_int(text: str) -> int:
-    """A whole number of at least 1, for argparse."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
-    return value
-
-
 def image_size(text: str) -> int | tuple[int, ...]:
     """`224` or `224x448`, for argparse."""
     sides = tuple(positive_int(side) for side in text.split("x"))
@@ -169,10 +164,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def convert_with_progress(arguments: argparse.Namespace) -> "Conversion":
     """Converts, and says on a terminal what is being done."""
-    from tqdm import tqdm
-    from transformers.utils import logging
+    require_name(arguments.source)
+    with notice(f"{arguments.parser.prog}: loading torch ..."):
+        from tqdm import tqdm
+        from transformers.utils import logging
 
-    from ..conversion.converter import STAGES, convert
+        from ..conversion.converter import STAGES, convert
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -19,11 +19,10 @@ from transformers.modeling_utils import load_state_dict
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
 from .errors import ConversionError
+from .sources import PICKLE_SUFFIXES, WEIGHTS_SUFFIXES, require_name
 
 # Where a folder has several, the first one counts; of other names there must be one file only.
 WEIGHTS_NAMES = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
-PICKLE_SUFFIXES = (".bin", ".pyth", ".pth", ".pt")
-WEIGHTS_SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -42,6 +41,7 @@ def find_checkpoint(source: str | PathLike, *, revision: str | None = None) -> P
     path = Path(source)
     if path.exists():
         return path
+    require_name(source)
     try:
         validate_repo_id(str(source))
     except HFValidationError as error:
