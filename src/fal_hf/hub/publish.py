@@ -33,7 +33,7 @@ AUTO_MAPS: dict[str, dict[str, Any]] = {
     },
     VIDEO_PROCESSOR_NAME: {"AutoVideoProcessor": "video_processing_fal.FALVideoProcessor"},
 }
-ENTRY_MODULES = ("modeling_fal.py", "video_processing_fal.py")
+ENTRY_MODULES = ("modeling_fal.py", "image_processing_pil_fal.py", "video_processing_fal.py")
 
 # The files of weights that transformers looks for. Old ones must not outlive a push: of a single file and shards it
 # takes the single file, whichever is newer.
