@@ -2,14 +2,14 @@
 
 import torch
 from transformers.image_processing_backends import TorchvisionBackend
-from transformers.image_processing_utils import BatchFeature
+from transformers.image_processing_base import BatchFeature
 from transformers.image_utils import ImageInput, PILImageResampling, SizeDict
-from transformers.processing_utils import Unpack
+from transformers.processing_utils import Unpack  # pyright: ignore[reportPrivateImportUsage]  # the library's way
 
 from .frames import ClipPreprocessing, FALImageProcessorKwargs, bgr_order, read_clip, split_into_clips
 
 
-class TorchvisionPreprocessing(ClipPreprocessing):
+class TorchvisionPreprocessing(ClipPreprocessing, TorchvisionBackend):
     """What the image and the video processor share: no loop over the frames of a piece."""
 
     join = staticmethod(torch.cat)
@@ -18,16 +18,16 @@ class TorchvisionPreprocessing(ClipPreprocessing):
         self,
         piece: torch.Tensor,
         *,
-        do_resize: bool | None,
+        do_resize: bool,
         size: SizeDict,
         resample: "PILImageResampling | int | None",
-        do_center_crop: bool | None,
+        do_center_crop: bool,
         crop_size: SizeDict,
-        do_rescale: bool | None,
+        do_rescale: bool,
         rescale_factor: float,
-        do_normalize: bool | None,
-        image_mean: float | tuple[float, ...],
-        image_std: float | tuple[float, ...],
+        do_normalize: bool,
+        image_mean: float | list[float],
+        image_std: float | list[float],
         do_flip_channel_order: bool | None,
         **kwargs,
     ) -> torch.Tensor:
@@ -42,16 +42,16 @@ class TorchvisionPreprocessing(ClipPreprocessing):
         return self.rescale_and_normalize(piece, do_rescale, rescale_factor, do_normalize, image_mean, image_std)
 
 
-class FALImageProcessor(TorchvisionPreprocessing, TorchvisionBackend):
+class FALImageProcessor(TorchvisionPreprocessing):
     """Turns frames into `pixel_values` of shape (B, T, C, H, W) in float32, with torchvision.
 
     By default the short side is resized to 224 (bilinear, antialiased), the middle 224 x 224 are cut out, values are
-    divided by 255, and mean 0.45 and standard deviation 0.225 normalise them.
+    divided by 255, and mean 0.45 and standard deviation 0.225 normalize them.
 
     Values: integers are 0 to 255. A floating-point clip whose values all lie in [0, 1] is taken as scaled already and
     is not divided by 255 again; any other floating-point clip, negative values and all, is taken as 0 to 255. The
-    decision is made for a clip as a whole, so that a dark frame is not scaled otherwise than its neighbours. Frames
-    that are normalised already pass with `do_rescale=False, do_normalize=False`.
+    decision is made for a clip as a whole, so that a dark frame is not scaled otherwise than its neighbors. Frames
+    that are normalized already pass with `do_rescale=False, do_normalize=False`.
 
     Frames that are not RGB become it: grayscale is repeated, transparency is blended with white.
     """
@@ -88,7 +88,8 @@ class FALImageProcessor(TorchvisionPreprocessing, TorchvisionBackend):
         device: "str | torch.device | None" = None,
         **kwargs,
     ) -> list[list[torch.Tensor]]:
-        clips = split_into_clips(self.fetch_images(images))
+        fetched = self.fetch_images(images)  # pyright: ignore[reportArgumentType]  # the hint leaves out images
+        clips = split_into_clips(fetched)
         options = {"do_convert_rgb": do_convert_rgb, "input_data_format": input_data_format, "device": device}
         return [read_clip(clip, **options) for clip in clips]
 

@@ -14,8 +14,11 @@ import numpy as np
 import torch
 from huggingface_hub.dataclasses import validate_typed_dict
 from transformers.configuration_utils import PreTrainedConfig
-from transformers.image_processing_utils import BatchFeature
-from transformers.processing_utils import Unpack, VideosKwargs
+from transformers.image_processing_base import BatchFeature
+from transformers.processing_utils import (
+    Unpack,  # pyright: ignore[reportPrivateImportUsage]  # the library's way
+    VideosKwargs,
+)
 from transformers.utils import IMAGE_PROCESSOR_NAME
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoInput, VideoMetadata
@@ -65,6 +68,7 @@ class FALVideoMetadata(VideoMetadata):
     frame, where they are known.
     """
 
+    total_num_frames: int | None  # not known of every file
     frames_seconds: list[float] | None = None
 
     @property
@@ -170,7 +174,7 @@ class FALVideoProcessor(TorchvisionPreprocessing, BaseVideoProcessor):
             VideoError: (a ValueError) for a file that cannot be read.
             ValueError: for input that is no video, and for options that contradict one another.
         """
-        validate_typed_dict(self.valid_kwargs, kwargs)
+        validate_typed_dict(self.valid_kwargs, kwargs)  # pyright: ignore[reportArgumentType]  # a TypedDict is no dict to it
         sampling = self._choose_sampling({**kwargs, "num_clips": 1})
         sources = split_into_clips(videos, is_clip=is_encoded_video)
         metadata = _spread_metadata(kwargs.get("video_metadata"), count=len(sources))
