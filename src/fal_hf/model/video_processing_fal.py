@@ -123,6 +123,7 @@ class FALVideoProcessor(TorchvisionPreprocessing, BaseVideoProcessor):
     start_seconds = 0.0
     num_clips = 1
     short_clip = "hold"
+    frame_interval_seconds: float | None
 
     def __init__(self, **kwargs: Unpack[FALVideoProcessorKwargs]):
         super().__init__(**kwargs)
