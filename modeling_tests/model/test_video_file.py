@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from media_files import SlowStartFile, change_bytes, cut_bytes, moving_frames, write_audio, write_video
 
 from fal_hf.model import video_file, video_measuring, video_source
-from fal_hf.model.video_file import VideoError, VideoFile, name_of, probe, read_frames, stream_frames
+from fal_hf.model.video_file import VideoError, VideoFile, VideoFrame, name_of, probe, read_frames
 from fal_hf.model.video_info import Stretch
 
 QUICK = {"preset": "ultrafast"}
@@ -76,6 +77,12 @@ def long_file(folder) -> Path:
     return write_video(
         folder / "index_first.mp4", moving_frames(700), container_options={"movflags": "faststart"}, **options
     )
+
+
+def stream_frames(video: Path, *, seconds, num_threads: int | None = None) -> Iterator[VideoFrame]:
+    """The frames at some instants, from a video that is open only as long as they are asked for."""
+    with VideoFile(video, num_threads=num_threads) as file:
+        yield from file.frames_at(seconds)
 
 
 def decode_everything(path: Path) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -56,7 +56,6 @@ __all__ = [
     "name_of",
     "probe",
     "read_frames",
-    "stream_frames",
 ]
 
 # An instant this little before a frame's time counts as that frame's: users round instants, frames rarely last less.
@@ -607,26 +606,6 @@ def read_frames(
     """
     with VideoFile(video, num_threads=num_threads, max_pixels_per_frame=max_pixels_per_frame) as file:
         return file.read(seconds=seconds, indices=indices, max_output_bytes=max_output_bytes)
-
-
-def stream_frames(
-    video: Video,
-    *,
-    seconds: Iterable[float],
-    num_threads: int | None = None,
-    max_pixels_per_frame: int = MAX_PIXELS_PER_FRAME,
-) -> Iterator[VideoFrame]:
-    """Decodes the frames on display at rising instants, one after the other: memory does not grow with their number.
-
-    Args:
-        video, num_threads, max_pixels_per_frame: as for [`VideoFile`].
-        seconds: instants relative to the first frame, none before the one that precedes it.
-
-    Raises:
-        VideoError, ValueError: as for [`VideoFile.frames_at`], when the frame in question is reached.
-    """
-    with VideoFile(video, num_threads=num_threads, max_pixels_per_frame=max_pixels_per_frame) as file:
-        yield from file.frames_at(seconds)
 
 
 def live_frames(
