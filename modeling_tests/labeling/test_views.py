@@ -134,11 +134,11 @@ def test_windows_are_sampled_like_videos_of_their_own(video):
     processor = make_processor()
     reader = make_reader(processor, windows=True, window_seconds=0.8, hop_seconds=0.4, num_clips=2)
     clips = planned(reader, video)
-    assert clips.layout.window_starts.tolist() == pytest.approx([0.0, 0.4, 0.8, 1.2, 1.6])
+    assert clips.layout.windows.starts.tolist() == pytest.approx([0.0, 0.4, 0.8, 1.2, 1.6])
     pixels = all_batches(reader, video)[0][:, 0]
     # Twice four midpoints of eighths of 0.8 s, dealt out to two clips.
     offsets = 0.05 + 0.1 * np.arange(8).reshape(4, 2).T
-    instants = (clips.layout.window_starts[:, None, None] + offsets).reshape(10, 4)
+    instants = (clips.layout.windows.starts[:, None, None] + offsets).reshape(10, 4)
     frames = [read_frames(video, seconds=clip).frames for clip in instants]
     expected = processor(frames, do_sample_frames=False, return_tensors="np")["pixel_values"]
     np.testing.assert_array_equal(pixels, expected)
@@ -146,21 +146,21 @@ def test_windows_are_sampled_like_videos_of_their_own(video):
 
 def test_a_window_lasts_as_long_as_a_clip_where_the_checkpoint_says_how_long_that_is(video):
     clips = planned(make_reader(make_processor(frame_interval_seconds=0.2), windows=True), video)
-    assert clips.layout.window_seconds == pytest.approx(0.8)
-    assert clips.layout.window_starts.tolist() == pytest.approx([0.0, 0.8, 1.6])
+    assert clips.layout.windows.seconds == pytest.approx(0.8)
+    assert clips.layout.windows.starts.tolist() == pytest.approx([0.0, 0.8, 1.6])
     clips = planned(make_reader(make_processor(frame_stride=5), windows=True), video)
-    assert clips.layout.window_seconds == pytest.approx(0.8)
+    assert clips.layout.windows.seconds == pytest.approx(0.8)
 
 
 def test_a_video_shorter_than_a_window_is_one_window(video):
     clips = planned(make_reader(windows=True), video)
-    assert clips.layout.window_starts.tolist() == [0.0] and clips.layout.window_seconds == pytest.approx(2.4)
+    assert clips.layout.windows.starts.tolist() == [0.0] and clips.layout.windows.seconds == pytest.approx(2.4)
     assert [batch[0].shape[0] for batch in batches_of(make_reader(windows=True), video)] == [1]
 
 
 def test_windows_begin_where_the_sampling_begins(video):
     clips = planned(make_reader(make_processor(start_seconds=1.0), windows=True, window_seconds=0.5), video)
-    assert clips.layout.window_starts.tolist() == pytest.approx([1.0, 1.5, 1.9])
+    assert clips.layout.windows.starts.tolist() == pytest.approx([1.0, 1.5, 1.9])
 
 
 # ---- stretches ----
@@ -178,7 +178,7 @@ def test_a_stretch_is_read_like_a_video_of_its_own(video):
 
 def test_the_windows_of_a_stretch_tile_it_in_the_videos_own_time(video):
     plan = planned(make_reader(windows=True, window_seconds=0.4), video, start_seconds=1.0, end_seconds=2.0)
-    assert plan.layout.window_starts.tolist() == pytest.approx([1.0, 1.4, 1.6])
+    assert plan.layout.windows.starts.tolist() == pytest.approx([1.0, 1.4, 1.6])
     assert plan.layout.duration_seconds == pytest.approx(1.0)
     assert plan.clips.positions.min() > 1.0 and plan.clips.positions.max() < 2.0
 

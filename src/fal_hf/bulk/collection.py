@@ -78,7 +78,7 @@ def collect_records(
 class _Gathered:
     """What has been said of a video so far."""
 
-    opened: Opened | None = None
+    opened: Opened = field(init=False)  # comes first of a video that does not fail
     scores: list[torch.Tensor] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 

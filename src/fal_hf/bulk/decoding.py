@@ -99,12 +99,16 @@ class _Ready:
 
 
 class _Worker:
-    """A process that decodes one video after the other, and its replacement where it has to be killed."""
+    """A process that decodes one video after the other, and its replacement where it has to be killed.
+
+    `video` is the one that it decodes or, where it is idle, that it decoded last.
+    """
 
     def __init__(self, reader: ViewReader, limits: DecodeLimits, video: VideoInput):
         self.reader = reader
         self.limits = limits
-        self.video: VideoInput | None = video
+        self.video = video
+        self.is_idle = False
         self._start()
 
     def _start(self) -> None:
@@ -118,10 +122,6 @@ class _Worker:
         theirs.close()
 
     @property
-    def is_idle(self) -> bool:
-        return self.video is None
-
-    @property
     def seconds_left(self) -> float:
         """Until the video is overdue, or until to look again; a process that starts may take its time."""
         if self.limits.timeout_seconds is None or not self.is_ready:
@@ -131,6 +131,7 @@ class _Worker:
 
     def begin(self, video: VideoInput) -> None:
         self.video = video
+        self.is_idle = False
         self.since = time.monotonic()
         if self.is_ready:
             self._send(video)
@@ -154,8 +155,7 @@ class _Worker:
             self.is_ready = True
             self._send(self.video)
             return None
-        if is_last(message):
-            self.video = None
+        self.is_idle = is_last(message)
         return message
 
     def _replace_overdue(self) -> str:
@@ -211,8 +211,9 @@ def _serve(connection, reader: ViewReader, max_memory_bytes: int | None) -> None
 
 def _end_with_parent() -> None:
     """Ends this process with the one that it works for, even where a decoder hangs."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _limit_memory(max_memory_bytes: int) -> None:

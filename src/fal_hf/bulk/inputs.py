@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from ..labeling.manifests import ROW_READERS, Row, read_rows, stretch_of
 from ..labeling.records import Record, failed_record
@@ -26,6 +26,8 @@ VIDEO_SUFFIXES = frozenset(
 # The column of a CSV manifest, or the key of a JSON Lines one, that names the video: the first of these that is there.
 MANIFEST_COLUMNS = ("video", "path", "file_name", "url")
 STANDARD_INPUT = "-"
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def opened_input(source: str) -> Iterator[str | BinaryIO]:
     import fsspec
 
     with fsspec.open(source, "rb") as file:
-        yield file
+        yield file  # pyright: ignore[reportReturnType]  # the hint has lists of files as well
 
 
 def reason_of(error: Exception, name: str) -> str:
@@ -188,7 +190,7 @@ def _find_remote(url: str) -> Sequence[str]:
     return _checked(url, [filesystem.unstrip_protocol(name) for name in names])
 
 
-def _checked(what: str, found: Sequence[str]) -> Sequence[str]:
+def _checked(what: str, found: Sequence[Found]) -> Sequence[Found]:
     if not found:
         raise ValueError(f"{what}: expected a video at least, found none; a folder's files are known by their suffix")
     return found
@@ -198,8 +200,8 @@ def _checked(what: str, found: Sequence[str]) -> Sequence[str]:
 
 
 def _read_manifest(path: str) -> list[tuple[str, Stretch]]:
+    named: list[tuple[str, Stretch]] = []
     if Path(path).suffix.lower() in ROW_READERS:
-        named = []
         for line, row in read_rows(path, errors="surrogateescape"):
             try:
                 named.append((_name_in(row), stretch_of(row)))

@@ -45,7 +45,7 @@ class Processes:
         return videos[self.index :: self.count]
 
     @contextmanager
-    def joined(self) -> Iterator[Callable[[], None]]:
+    def joined(self) -> Iterator[Callable[[], object]]:
         """Yields what waits until all processes have called it; nothing else passes between them."""
         if self.count == 1:
             yield lambda: None
@@ -59,7 +59,7 @@ class Processes:
             distributed.init_process_group(**options)
         group = distributed.group.WORLD if is_ours else distributed.new_group(**options)
         try:
-            yield partial(distributed.barrier, group)
+            yield partial(distributed.barrier, group)  # pyright: ignore[reportCallIssue]  # no process is outside this group
         finally:
             distributed.destroy_process_group(group)
 

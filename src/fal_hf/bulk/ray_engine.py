@@ -5,10 +5,11 @@ to the driver in any order, which puts each video's own in theirs and makes its 
 """
 
 import copy
+import logging
 import math
 import pickle
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ from .decoding import decode_videos
 from .inputs import VideoInput
 from .limits import DecodeLimits
 from .messages import DecoderMessage, ScoredMessage
+
+if TYPE_CHECKING:
+    import ray
 
 # Videos that a decoder takes at a time, and messages that a model takes at a time.
 VIDEOS_AT_ONCE = 4
@@ -59,7 +63,7 @@ def label_on_ray(
     known = dict(enumerate(videos))
     if not known:
         return
-    ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level="error")
+    ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     resources = ray.cluster_resources()
     num_gpus = int(resources.get("GPU", 0))
@@ -83,7 +87,8 @@ def label_on_ray(
             fn_constructor_args=(portable, torch.get_num_threads()),
             compute=ray.data.ActorPoolStrategy(size=max(1, num_gpus)),
             batch_size=MESSAGES_AT_ONCE,
-            **({"num_gpus": 1} if num_gpus else {"num_cpus": 1}),
+            num_gpus=1 if num_gpus else None,
+            num_cpus=None if num_gpus else 1,
         )
     )
     yield from collect_records(labeler, _in_order(messages.iter_rows(), known), top_k=top_k)
@@ -114,13 +119,14 @@ class _Decoder:
 class _Scorer:
     """An actor that holds the model."""
 
-    def __init__(self, labeler, num_threads: int):
+    def __init__(self, labeler: "ray.ObjectRef[VideoLabeler]", num_threads: int):
         import ray
 
         # Another number of threads may add up the same numbers in another order.
         torch.set_num_threads(num_threads)
         self.labeler = ray.get(labeler)
-        self.labeler.model.to("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.labeler.model.to(device)  # pyright: ignore[reportArgumentType]  # the hint of a decorator counts `self`
 
     def __call__(self, rows: Rows) -> Iterator[Rows]:
         for place, number, pickled in zip(rows["place"], rows["number"], rows["message"], strict=True):

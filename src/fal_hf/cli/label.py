@@ -227,12 +227,14 @@ class ProgressBar:
     def _begin(self, progress: "Progress"):
         from tqdm import tqdm
 
-        counts = {"total": progress.num_videos, "initial": progress.num_done}
-        return tqdm(**counts, unit="video", file=sys.stderr, disable=None)
+        total, initial = progress.num_videos, progress.num_done
+        return tqdm(total=total, initial=initial, unit="video", file=sys.stderr, disable=None)
 
     def print(self, text: str) -> None:
         """Prints to standard output, above the bar."""
-        with self.bar.external_write_mode(file=sys.stdout):
+        from tqdm import tqdm
+
+        with tqdm.external_write_mode(file=sys.stdout):
             print(text, flush=True)
 
     def close(self) -> None:

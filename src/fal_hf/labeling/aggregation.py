@@ -112,10 +112,12 @@ class LabelHierarchy:
 
 def _ancestors(label: str, parents: Mapping[str, str]) -> list[str]:
     found: list[str] = []
-    while (label := parents.get(label)) is not None:
-        if label in found:
-            raise ValueError(f"{label}: expected a hierarchy, got a label that is its own ancestor")
-        found.append(label)
+    parent = parents.get(label)
+    while parent is not None:
+        if parent in found:
+            raise ValueError(f"{parent}: expected a hierarchy, got a label that is its own ancestor")
+        found.append(parent)
+        parent = parents.get(parent)
     return found
 
 

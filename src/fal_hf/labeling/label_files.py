@@ -28,7 +28,7 @@ from typing import IO, Any
 from .records import Record, time_of
 
 # Columns of a table's rows; numbers are float64, all others text.
-TABLE_COLUMNS = ("video", "kind", "label", "score", "peak", "start_seconds", "end_seconds", "error")
+TABLE_COLUMNS: tuple[str, ...] = ("video", "kind", "label", "score", "peak", "start_seconds", "end_seconds", "error")
 NUMBER_COLUMNS = frozenset({"score", "peak", "start_seconds", "end_seconds"})
 ROWS_AT_ONCE = 10_000
 # Label Studio counts frames; what it takes where nothing is said.
@@ -87,7 +87,7 @@ def checked_suffix(path: str | os.PathLike) -> str:
 def whole_file(path: Path, *, mode: str = "w") -> Iterator[IO]:
     """A file that takes its place, and its predecessor's, when it is whole; an error leaves no trace of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
     # One name: what a killed process leaves is overwritten by the next one.
     beside = path.with_name(f".{path.name}.part")
     try:

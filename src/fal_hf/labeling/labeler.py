@@ -136,7 +136,8 @@ class VideoLabeler:
         if timeline is not None and not self.views.windows:
             raise ValueError("timeline: expected views with windows beside it, give views=Views(windows=True)")
         self.timeline = timeline or Timeline()
-        self.names = [model.config.id2label[index] for index in range(model.config.num_labels)]
+        id2label: dict[int, str] = model.config.id2label  # pyright: ignore[reportAssignmentType]  # by number, never None
+        self.names = [id2label[index] for index in range(len(id2label))]
         self.hierarchy = None if hierarchy is None else LabelHierarchy.load(hierarchy, self.names)
         patch_size = model.config.patch_size
         self.reader = ViewReader(processor, self.views, patch_size=patch_size, batch_size=batch_size)
@@ -175,7 +176,7 @@ class VideoLabeler:
             ValueError: if it is not a FAL model, or weights are missing.
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        classifier, report = FALVideoClassifierForVideoClassification.from_pretrained(
+        classifier, report = FALVideoClassifierForVideoClassification.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]  # a pair, as asked for
             fspath(model), dtype=dtype, output_loading_info=True, **kwargs
         )
         if report["missing_keys"]:
@@ -184,7 +185,7 @@ class VideoLabeler:
                 f"{model}: expected the weights of a video classifier, {len(missing)} are missing, "
                 f"{missing[0]} for instance; fine-tune the model first"
             )
-        processor = FALVideoProcessor.from_pretrained(fspath(model), **kwargs)
+        processor: FALVideoProcessor = FALVideoProcessor.from_pretrained(fspath(model), **kwargs)  # pyright: ignore[reportAssignmentType]  # a pair only where asked for
         return cls(
             classifier.to(device),
             processor,
@@ -262,20 +263,20 @@ class VideoLabeler:
         if self.hierarchy is not None:
             parents = self.hierarchy.scores(mean, self.model.config.problem_type)
             result["parents"] = best_labels(self.hierarchy.labels, parents, len(parents))
-        if layout.window_starts is not None:
+        if layout.windows is not None:
             by_window = by_clip.unflatten(0, (-1, layout.num_clips)).mean(dim=1)
             result["windows"] = [
-                WindowLabels(start, start + layout.window_seconds, best_labels(self.names, window, top_k))
-                for start, window in zip(layout.window_starts.tolist(), by_window, strict=True)
+                WindowLabels(start, start + layout.windows.seconds, best_labels(self.names, window, top_k))
+                for start, window in zip(layout.windows.starts.tolist(), by_window, strict=True)
             ]
-            result["segments"] = self._find_segments(by_window, layout)
+            end_seconds = layout.stretch.start_seconds + layout.duration_seconds
+            borders = window_borders(layout.windows.starts, layout.windows.seconds, end_seconds)
+            result["segments"] = self._find_segments(by_window, borders)
         return VideoLabels(video=video, **result)
 
-    def _find_segments(self, by_window: torch.Tensor, layout: ViewLayout) -> list[Segment]:
+    def _find_segments(self, by_window: torch.Tensor, borders: np.ndarray) -> list[Segment]:
         """Segments of the labels, and of the parents where there is a hierarchy, by start."""
         problem_type = self.model.config.problem_type
-        end_seconds = layout.stretch.start_seconds + layout.duration_seconds
-        borders = window_borders(layout.window_starts, layout.window_seconds, end_seconds)
         exclusive = problem_type != MULTI_LABEL
         segments = find_segments(by_window.numpy(), borders, self.names, self.timeline, exclusive=exclusive)
         if self.hierarchy is None:
@@ -304,10 +305,8 @@ def aligned(tensor: torch.Tensor) -> torch.Tensor:
 def best_labels(names: Sequence[str], scores: torch.Tensor, top_k: int) -> list[Label]:
     """The `top_k` best labels by falling score; `scores` is `(len(names),)`."""
     best = scores.topk(min(top_k, len(scores)))
-    return [
-        Label(label=names[index], score=score)
-        for score, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-    ]
+    indices: list[int] = best.indices.tolist()
+    return [Label(names[index], score) for index, score in zip(indices, best.values.tolist(), strict=True)]
 
 
 __all__ = ["Label", "VideoLabeler", "VideoLabels", "WindowLabels"]

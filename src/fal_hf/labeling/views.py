@@ -28,6 +28,20 @@ CHUNK_FRAMES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
+class Windows:
+    """
+    Windows of one length.
+
+    Args:
+        starts: Where they begin, (num_windows,) float64 seconds after the video's first frame.
+        seconds: Length of a window.
+    """
+
+    starts: np.ndarray
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class ViewLayout:
     """
     What the clips of one video stand for.
@@ -37,17 +51,14 @@ class ViewLayout:
         duration_seconds: Length of that.
         frame_rate: Mean frames a second; None where the container does not say.
         num_clips: Clips of the video, or of each window.
-        window_starts: Where the windows begin, (num_windows,) float64 seconds after the video's first frame; None
-            without windows.
-        window_seconds: Length of a window; None without windows.
+        windows: The windows that tile it, if any.
     """
 
     stretch: Stretch
     duration_seconds: float
     frame_rate: float | None
     num_clips: int
-    window_starts: np.ndarray | None = None
-    window_seconds: float | None = None
+    windows: Windows | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +125,8 @@ class ViewReader:
             about = {"stretch": stretch, "duration_seconds": info.duration_seconds, "frame_rate": info.frame_rate}
             if self.views.windows:
                 clips, windows = self._plan_windows(info, stretch)
-                return ViewPlan(clips=clips, layout=ViewLayout(**about, **windows))
+                num_clips = len(clips.positions) // len(windows.starts)
+                return ViewPlan(clips=clips, layout=ViewLayout(**about, num_clips=num_clips, windows=windows))
             num_clips = self.views.num_clips
             clips = self.processor.plan_clips(video.info, stretch=stretch, num_clips=num_clips, do_sample_frames=True)
             return ViewPlan(clips=clips, layout=ViewLayout(**about, num_clips=len(clips.positions)))
@@ -141,7 +153,7 @@ class ViewReader:
         """One frame, (H, W, 3) uint8, as (crops, C, H, W) float32 at the first scale."""
         return self._make_views(image[None], self.settings[0])[0]
 
-    def _plan_windows(self, info: VideoInfo, stretch: Stretch) -> tuple[ClipPlan, dict[str, Any]]:
+    def _plan_windows(self, info: VideoInfo, stretch: Stretch) -> tuple[ClipPlan, Windows]:
         """Each window is sampled as if it were a video of its own."""
         window_seconds = self.views.window_seconds or self.processor.clip_seconds(info) or DEFAULT_WINDOW_SECONDS
         starts = window_starts(
@@ -152,13 +164,11 @@ class ViewReader:
         )
         window_seconds = min(window_seconds, info.duration_seconds - float(starts[0]))
         window = replace(info, duration_seconds=window_seconds, num_frames=None)
-        num_clips = self.views.num_clips or 1
         options = {"do_sample_frames": True, "start_seconds": 0.0, "end_seconds": None}
-        clips = self.processor.plan_clips(window, num_clips=num_clips, **options)
+        clips = self.processor.plan_clips(window, num_clips=self.views.num_clips or 1, **options)
         starts = stretch.start_seconds + starts
         positions = (starts[:, None, None] + clips.positions).reshape(-1, clips.positions.shape[1])
-        windows = {"num_clips": num_clips, "window_starts": starts, "window_seconds": window_seconds}
-        return replace(clips, positions=positions), windows
+        return replace(clips, positions=positions), Windows(starts=starts, seconds=window_seconds)
 
     def _process(self, frames: Iterator[VideoFrame]) -> Iterator["ProcessedFrame"]:
         while chunk := list(islice(frames, CHUNK_FRAMES)):
@@ -234,4 +244,4 @@ def size_as_dict(size: Any) -> dict[str, int]:
     return {name: getattr(size, name) for name in names if getattr(size, name) is not None}
 
 
-__all__ = ["PAPER_SCALES", "ViewLayout", "ViewPlan", "ViewReader", "Views"]
+__all__ = ["PAPER_SCALES", "ViewLayout", "ViewPlan", "ViewReader", "Views", "Windows"]

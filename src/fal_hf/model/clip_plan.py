@@ -93,8 +93,9 @@ class Sampling:
             ValueError: the options do not fit the file.
         """
         info = Stretch(0.0, self.end_seconds).within(stretch.within(info))
-        if info.num_frames is not None and (self.frame_stride is not None or self._is_short(info)):
-            return self._made(self._numbers(info.num_frames, rate=info.frame_rate))
+        total, rate = info.num_frames, info.frame_rate
+        if total is not None and (self.frame_stride is not None or self._is_short(total, rate=rate)):
+            return self._made(self._numbers(total, rate=rate))
         return self._made(stretch.start_seconds + self._instants(info))
 
     def plan_given(self, num_frames: int, *, rate: float | None) -> ClipPlan:
@@ -120,11 +121,11 @@ class Sampling:
     def _made(self, positions: np.ndarray) -> ClipPlan:
         return ClipPlan(positions=positions, may_repeat=self.short_clip != "error")
 
-    def _is_short(self, info: VideoInfo) -> bool:
+    def _is_short(self, total_frames: int, *, rate: float | None) -> bool:
         """Whether too few frames are there to spread, so that the last one is to be held."""
         if self.frame_interval_seconds is not None or self.fps is not None:
             return False
-        return info.num_frames - round((self.start_seconds or 0.0) * (info.frame_rate or 0.0)) < self.num_frames
+        return total_frames - round((self.start_seconds or 0.0) * (rate or 0.0)) < self.num_frames
 
     def _instants(self, info: VideoInfo) -> np.ndarray:
         start_seconds = self._start_within(info.duration_seconds)

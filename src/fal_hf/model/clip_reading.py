@@ -47,7 +47,7 @@ def read_all_clips(video: VideoFile, plan: ClipPlan) -> tuple[VideoFrames, np.nd
         VideoError: a frame cannot be read, there are too many, or a clip is too short and must not be.
     """
     positions, rows = _distinct(plan)
-    frames = video.read(**{"indices" if plan.counts_frames else "seconds": positions})
+    frames = video.read(indices=positions) if plan.counts_frames else video.read(seconds=positions)
     with reported(video.name):
         plan.check_repeats(frames.seconds[rows])
     return frames, rows

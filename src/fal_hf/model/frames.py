@@ -1,6 +1,6 @@
 """Frames in all their forms, read as clips of tensors; and what all FAL processors share. No torchvision here.
 
-What is unusual: one list of frames is one clip, and floating-point clips that already lie in [0, 1] are recognised.
+What is unusual: one list of frames is one clip, and floating-point clips that already lie in [0, 1] are recognized.
 """
 
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from transformers.image_processing_utils import BatchFeature
+from transformers.image_processing_base import BatchFeature
 from transformers.image_transforms import convert_to_rgb
-from transformers.image_utils import ChannelDimension, PILImageResampling, SizeDict
+from transformers.image_utils import ChannelDimension, PILImageResampling
 from transformers.processing_utils import ImagesKwargs
-from transformers.utils import TensorType
+from transformers.utils.generic import TensorType
 
 CHANNEL_COUNTS = (1, 3, 4)
 
@@ -137,8 +137,8 @@ def arrange_frames(
 def blend_with_white(pixels: torch.Tensor) -> torch.Tensor:
     """RGBA frames (T, 4, H, W) over white, (T, 3, H, W), in the type and the range of the input."""
     white = 1.0 if pixels.is_floating_point() and is_scaled([pixels]) else 255.0
-    colours, alpha = pixels[:, :3].float(), pixels[:, 3:].float() / white
-    blended = alpha * colours + (1 - alpha) * white
+    colors, alpha = pixels[:, :3].float(), pixels[:, 3:].float() / white
+    blended = alpha * colors + (1 - alpha) * white
     return blended.round().to(torch.uint8) if pixels.dtype == torch.uint8 else blended
 
 
@@ -173,7 +173,7 @@ def _join_like_frames(frames: list, do_convert_rgb: bool | None) -> list[torch.T
 
 def _read_frame(frame: Image.Image | np.ndarray | torch.Tensor, do_convert_rgb: bool | None) -> torch.Tensor:
     if isinstance(frame, Image.Image):
-        frame = convert_to_rgb(frame, return_numpy=True) if do_convert_rgb else np.array(frame)
+        return read_pixels(np.asarray(convert_to_rgb(frame, return_numpy=True) if do_convert_rgb else frame))
     return read_pixels(frame)
 
 
@@ -203,6 +203,9 @@ class ClipPreprocessing(PixelDefaults):
     A processor brings `_preprocess_piece`, which makes the values of a piece, and `join`, which puts pieces together.
     """
 
+    _preprocess_piece: Callable[..., torch.Tensor | np.ndarray]
+    join: Callable[[list], torch.Tensor | np.ndarray]
+
     def _preprocess(
         self, images: list[list[torch.Tensor]], *, return_tensors: str | TensorType | None = None, **kwargs
     ) -> BatchFeature:
@@ -219,39 +222,6 @@ class ClipPreprocessing(PixelDefaults):
             made.append(self._preprocess_piece(piece, rescale_factor=factor, **kwargs))
         check_equal_shapes([piece[0] for piece in made], what="frames of a clip")
         return made[0] if len(made) == 1 else self.join(made)
-
-
-class TorchvisionPreprocessing(ClipPreprocessing):
-    """What the image and the video processor share: no loop over the frames of a piece."""
-
-    join = staticmethod(torch.cat)
-
-    def _preprocess_piece(
-        self,
-        piece: torch.Tensor,
-        *,
-        do_resize: bool | None,
-        size: SizeDict,
-        resample: "PILImageResampling | int | None",
-        do_center_crop: bool | None,
-        crop_size: SizeDict,
-        do_rescale: bool | None,
-        rescale_factor: float,
-        do_normalize: bool | None,
-        image_mean: float | tuple[float, ...],
-        image_std: float | tuple[float, ...],
-        do_flip_channel_order: bool | None,
-        **kwargs,
-    ) -> torch.Tensor:
-        if do_resize:
-            piece = self.resize(piece, size=size, resample=resample)
-        if do_center_crop:
-            piece = self.center_crop(piece, crop_size)
-        if do_flip_channel_order:
-            piece = piece[:, bgr_order(piece.shape[1])]
-        # channels-last frames become (T, C, H, W) in memory here, where they are small and still bytes
-        piece = piece.contiguous()
-        return self.rescale_and_normalize(piece, do_rescale, rescale_factor, do_normalize, image_mean, image_std)
 
 
 def bgr_order(num_channels: int) -> list[int]:
@@ -276,4 +246,4 @@ def batch_clips(clips: list, *, return_tensors: str | TensorType | None) -> Batc
     return BatchFeature(data={"pixel_values": clips}, tensor_type=return_tensors)
 
 
-__all__ = ["ClipPreprocessing", "FALImageProcessorKwargs", "TorchvisionPreprocessing"]
+__all__ = ["ClipPreprocessing", "FALImageProcessorKwargs"]

@@ -1,24 +1,24 @@
 """Frames to `pixel_values` with torchvision."""
 
 import torch
-from transformers.image_processing_backends import TorchvisionBackend
-from transformers.image_processing_utils import BatchFeature
+from transformers.image_processing_base import BatchFeature
 from transformers.image_utils import ImageInput
-from transformers.processing_utils import Unpack
+from transformers.processing_utils import Unpack  # pyright: ignore[reportPrivateImportUsage]  # the library's way
 
-from .frames import FALImageProcessorKwargs, TorchvisionPreprocessing, read_clip, split_into_clips
+from .frames import FALImageProcessorKwargs, read_clip, split_into_clips
+from .torchvision_frames import TorchvisionPreprocessing
 
 
-class FALImageProcessor(TorchvisionPreprocessing, TorchvisionBackend):
+class FALImageProcessor(TorchvisionPreprocessing):
     """Turns frames into `pixel_values` of shape (B, T, C, H, W) in float32, with torchvision.
 
     By default the short side is resized to 224 (bilinear, antialiased), the middle 224 x 224 are cut out, values are
-    divided by 255, and mean 0.45 and standard deviation 0.225 normalise them.
+    divided by 255, and mean 0.45 and standard deviation 0.225 normalize them.
 
     Values: integers are 0 to 255. A floating-point clip whose values all lie in [0, 1] is taken as scaled already and
     is not divided by 255 again; any other floating-point clip, negative values and all, is taken as 0 to 255. The
-    decision is made for a clip as a whole, so that a dark frame is not scaled otherwise than its neighbours. Frames
-    that are normalised already pass with `do_rescale=False, do_normalize=False`.
+    decision is made for a clip as a whole, so that a dark frame is not scaled otherwise than its neighbors. Frames
+    that are normalized already pass with `do_rescale=False, do_normalize=False`.
 
     Frames that are not RGB become it: grayscale is repeated, transparency is blended with white.
     """
@@ -55,7 +55,8 @@ class FALImageProcessor(TorchvisionPreprocessing, TorchvisionBackend):
         device: "str | torch.device | None" = None,
         **kwargs,
     ) -> list[list[torch.Tensor]]:
-        clips = split_into_clips(self.fetch_images(images))
+        fetched = self.fetch_images(images)  # pyright: ignore[reportArgumentType]  # the hint leaves out images
+        clips = split_into_clips(fetched)
         options = {"do_convert_rgb": do_convert_rgb, "input_data_format": input_data_format, "device": device}
         return [read_clip(clip, **options) for clip in clips]
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from PIL import Image
 from transformers.image_processing_backends import PilBackend
-from transformers.image_processing_utils import BatchFeature
+from transformers.image_processing_base import BatchFeature
 from transformers.image_utils import ImageInput, PILImageResampling, SizeDict
-from transformers.processing_utils import Unpack
+from transformers.processing_utils import Unpack  # pyright: ignore[reportPrivateImportUsage]  # the library's way
 
 from .frames import ClipPreprocessing, FALImageProcessorKwargs, bgr_order, read_clip, split_into_clips
 
@@ -34,7 +34,8 @@ class FALImageProcessorPil(ClipPreprocessing, PilBackend):
     def _prepare_image_like_inputs(
         self, images: ImageInput, *, do_convert_rgb: bool | None, input_data_format: str | None, **kwargs
     ) -> list[list[torch.Tensor]]:
-        clips = split_into_clips(self.fetch_images(images))
+        fetched = self.fetch_images(images)  # pyright: ignore[reportArgumentType]  # the hint leaves out images
+        clips = split_into_clips(fetched)
         options = {"do_convert_rgb": do_convert_rgb, "input_data_format": input_data_format, "device": "cpu"}
         return [read_clip(clip, **options) for clip in clips]
 
@@ -45,16 +46,16 @@ class FALImageProcessorPil(ClipPreprocessing, PilBackend):
         self,
         frame: np.ndarray,
         *,
-        do_resize: bool | None,
+        do_resize: bool,
         size: SizeDict,
         resample: PILImageResampling | None,
-        do_center_crop: bool | None,
+        do_center_crop: bool,
         crop_size: SizeDict,
-        do_rescale: bool | None,
+        do_rescale: bool,
         rescale_factor: float,
-        do_normalize: bool | None,
-        image_mean: float | tuple[float, ...],
-        image_std: float | tuple[float, ...],
+        do_normalize: bool,
+        image_mean: float | list[float],
+        image_std: float | list[float],
         do_flip_channel_order: bool | None,
         **kwargs,
     ) -> np.ndarray:

@@ -31,7 +31,7 @@ import numpy as np
 from .video_info import WHOLE, Stretch, VideoInfo
 from .video_measuring import measure, read_to_end
 from .video_pixels import FrameConverter
-from .video_search import SEEK_DISTANCE_SECONDS, MustCount, Playhead
+from .video_search import SEEK_DISTANCE_SECONDS, MustCount, Playhead, time_of
 from .video_source import (
     LiveSource,
     Video,
@@ -56,7 +56,6 @@ __all__ = [
     "name_of",
     "probe",
     "read_frames",
-    "stream_frames",
 ]
 
 # An instant this little before a frame's time counts as that frame's: users round instants, frames rarely last less.
@@ -211,7 +210,7 @@ class VideoFile:
         Raises:
             VideoError: the video ends before the stretch begins.
         """
-        return self._reporting(self._counted(None) if stretch.is_whole else self._during(stretch))
+        return self._reporting(self._all() if stretch.is_whole else self._during(stretch))
 
     def live_frames(self, *, interval_seconds: float) -> Iterator[LiveFrame]:
         """Frames at least an interval apart, undelayed: one where one has come of each multiple of the interval."""
@@ -288,8 +287,8 @@ class VideoFile:
                 pass
         numbers = [math.floor(instant * self._source.counting_rate) for instant in seconds[done:]]
         rate = float(self._source.counting_rate)
-        for frame in self._counted(numbers, holds_last=True):
-            yield VideoFrame(frame.image, frame.index / rate)
+        for number, frame in self._counted(numbers, holds_last=True):
+            yield VideoFrame(frame.image, number / rate)
 
     def _at_times(self, seconds: np.ndarray) -> Iterator[VideoFrame]:
         reader = _InstantReader(self._source)
@@ -314,7 +313,8 @@ class VideoFile:
                 return
             except MustCount:
                 pass
-        yield from self._counted(numbers[done:])
+        for _, frame in self._counted(numbers[done:]):
+            yield frame
 
     def _numbered_by_times(self, numbers: list[int]) -> Iterator[VideoFrame]:
         times = _packet_times(self._source, numbers[-1] + 1)
@@ -323,13 +323,16 @@ class VideoFile:
         for number in numbers:
             ticks = times[number] - times[0]
             frame = playhead.frame_at(playhead.start + ticks)
-            if frame.pts != playhead.start + ticks:
+            if time_of(frame) != playhead.start + ticks:
                 raise MustCount
             yield VideoFrame(convert(frame), float(ticks * self._source.time_base), number)
 
-    def _counted(self, numbers: list[int] | None, *, holds_last: bool = False) -> Iterator[VideoFrame]:
+    def _all(self) -> Iterator[VideoFrame]:
+        return (frame for _, frame in self._counted(None))
+
+    def _counted(self, numbers: list[int] | None, *, holds_last: bool = False) -> Iterator[tuple[int, VideoFrame]]:
         """
-        Frames by number, which never falls, or all, everything before them decoded.
+        Frames with their numbers, which never fall, or all, everything before them decoded.
 
         Where frames have no times in order, their time is number / frame rate. With `holds_last` a number one behind
         the last frame's, where rounding leads, gives the last one.
@@ -348,24 +351,24 @@ class VideoFile:
                 raise self._source.error(f"has {number + 1} frames, number {numbers[-1]} (from 0) was asked for")
             yield make(number, frame)
 
-    def _make_counted(self, convert: FrameConverter, start: int | None, number: int, frame) -> VideoFrame:
-        rate = self._source.counting_rate
-        seconds = (frame.pts - start) * self._source.time_base if self._in_order else number / rate
-        return VideoFrame(convert(frame), float(seconds), number)
+    def _make_counted(
+        self, convert: FrameConverter, start: int | None, number: int, frame: av.VideoFrame
+    ) -> tuple[int, VideoFrame]:
+        seconds = number / self._source.counting_rate
+        if self._in_order and start is not None:
+            seconds = (time_of(frame) - start) * self._source.time_base
+        return number, VideoFrame(convert(frame), float(seconds), number)
 
     def _decoded_from_start(self) -> Iterator[tuple[int, av.VideoFrame]]:
         """Decodes everything from the start, counts, and notes whether frames come in the order of their times."""
         self._source.rewind()
         number, before = 0, None
         self._in_order = self._source.has_timestamps
-        packet = True
-        while packet is not None:
-            packet = self._source.read_packet()
-            for frame in self._source.decode(packet):
-                in_order = frame.pts is not None and (before is None or frame.pts >= before)
-                self._in_order, before = self._in_order and in_order, frame.pts
-                yield number, frame
-                number += 1
+        for frame in self._source.decode_rest():
+            in_order = frame.pts is not None and (before is None or frame.pts >= before)
+            self._in_order, before = self._in_order and in_order, frame.pts
+            yield number, frame
+            number += 1
         if number == 0:
             raise self._source.no_frame_error()
 
@@ -393,14 +396,14 @@ class VideoFile:
         convert = FrameConverter(self._source, playhead.first_frame())
         ticks = math.floor((start_seconds + INSTANT_TOLERANCE_SECONDS) / self._source.time_base)
         for frame in playhead.frames_from(playhead.start + ticks):
-            yield VideoFrame(convert(frame), float((frame.pts - playhead.start) * self._source.time_base))
+            yield VideoFrame(convert(frame), float((time_of(frame) - playhead.start) * self._source.time_base))
 
     def _counted_during(self, start_seconds: float, end_seconds: float) -> Iterator[VideoFrame]:
         first = math.floor((start_seconds + INSTANT_TOLERANCE_SECONDS) * self._source.counting_rate)
-        for frame in self._counted(None):
-            if frame.index / self._source.counting_rate + INSTANT_TOLERANCE_SECONDS >= end_seconds:
+        for number, frame in self._counted(None):
+            if number / self._source.counting_rate + INSTANT_TOLERANCE_SECONDS >= end_seconds:
                 return
-            if frame.index >= first:
+            if number >= first:
                 yield frame
 
     def _live(self, interval_seconds: float) -> Iterator[LiveFrame]:
@@ -430,7 +433,7 @@ class _InstantReader:
         ticks_per_second, start = float(1 / self.source.time_base), self.playhead.start
         for instant in seconds:
             frame = self.playhead.frame_at(start + math.floor(instant * ticks_per_second))
-            yield VideoFrame(self.convert(frame), float((frame.pts - start) * self.source.time_base))
+            yield VideoFrame(self.convert(frame), float((time_of(frame) - start) * self.source.time_base))
 
 
 def _cut_into_blocks(seconds: np.ndarray) -> list[np.ndarray]:
@@ -528,9 +531,10 @@ class _Output:
         self.frames.resize((len(where), *self.shape), refcheck=False)
         seconds, indices = np.empty(len(where)), None
         seconds[where] = np.repeat(self.seconds, repeats)
-        if None not in self.indices:
+        known = [index for index in self.indices if index is not None]
+        if len(known) == len(self.indices):
             indices = np.empty(len(where), np.int64)
-            indices[where] = np.repeat(self.indices, repeats)
+            indices[where] = np.repeat(known, repeats)
             seconds = seconds if counting_rate is None else indices / counting_rate
         return VideoFrames(frames=self.frames, seconds=seconds, indices=indices)
 
@@ -602,26 +606,6 @@ def read_frames(
     """
     with VideoFile(video, num_threads=num_threads, max_pixels_per_frame=max_pixels_per_frame) as file:
         return file.read(seconds=seconds, indices=indices, max_output_bytes=max_output_bytes)
-
-
-def stream_frames(
-    video: Video,
-    *,
-    seconds: Iterable[float],
-    num_threads: int | None = None,
-    max_pixels_per_frame: int = MAX_PIXELS_PER_FRAME,
-) -> Iterator[VideoFrame]:
-    """Decodes the frames on display at rising instants, one after the other: memory does not grow with their number.
-
-    Args:
-        video, num_threads, max_pixels_per_frame: as for [`VideoFile`].
-        seconds: instants relative to the first frame, none before the one that precedes it.
-
-    Raises:
-        VideoError, ValueError: as for [`VideoFile.frames_at`], when the frame in question is reached.
-    """
-    with VideoFile(video, num_threads=num_threads, max_pixels_per_frame=max_pixels_per_frame) as file:
-        yield from file.frames_at(seconds)
 
 
 def live_frames(

@@ -6,7 +6,7 @@ import av
 
 from .video_info import VideoInfo
 from .video_pixels import rotation_degrees, upright_shape
-from .video_search import SEEK_DISTANCE_SECONDS, Playhead
+from .video_search import SEEK_DISTANCE_SECONDS
 from .video_source import VideoSource
 
 # Files up to this size and length are read through once to be measured; of others only the end is.
@@ -20,13 +20,16 @@ def measure(source: VideoSource) -> VideoInfo:
     Raises:
         VideoError: none of its frames decodes.
     """
-    first = Playhead(source).first_frame()
-    duration_seconds, num_frames = _measure_length(source, first)
+    first = next(source.decode_rest(), None)
+    if first is None:
+        raise source.no_frame_error()
+    start = first.pts if source.has_timestamps else None
+    duration_seconds, num_frames = _measure_length(source, start)
     height, width = upright_shape(first)
     return VideoInfo(
         width=width,
         height=height,
-        start_seconds=float(first.pts * source.time_base) if source.has_timestamps else 0.0,
+        start_seconds=0.0 if start is None else float(start * source.time_base),
         duration_seconds=duration_seconds,
         num_frames=num_frames,
         frame_rate=float(source.frame_rate) if source.frame_rate else None,
@@ -36,22 +39,25 @@ def measure(source: VideoSource) -> VideoInfo:
     )
 
 
-def _measure_length(source: VideoSource, first) -> tuple[float, int | None]:
-    """Seconds and frame count from the packets: all of a short file's, those at the end of a long one's."""
+def _measure_length(source: VideoSource, start: int | None) -> tuple[float, int | None]:
+    """
+    Seconds and frame count from the packets: all of a short file's, those at the end of a long one's.
+
+    `start` is the time of the first frame in ticks; None where times say nothing.
+    """
     stream, expected = source.stream, _header_ticks(source)
     is_large = source.container.size > MEASURED_WHOLE_BYTES
-    is_long = expected and (is_large or expected * source.time_base > MEASURED_WHOLE_SECONDS)
-    if is_long and source.has_timestamps and first.pts is not None:
-        end = _end_near(source, first.pts, first.pts + expected)
+    if start is not None and expected and (is_large or expected * source.time_base > MEASURED_WHOLE_SECONDS):
+        end = _end_near(source, start, start + expected)
         if end is not None:
-            differs = abs(end - first.pts - expected) * source.time_base * source.counting_rate >= 1
+            differs = abs(end - start - expected) * source.time_base * source.counting_rate >= 1
             if is_large or not differs:
-                return float((end - first.pts) * source.time_base), None if differs else stream.frames or None
+                return float((end - start) * source.time_base), None if differs else stream.frames or None
     source.rewind()
     count, end = read_to_end(source)
-    if not source.has_timestamps or first.pts is None or end is None:
+    if start is None or end is None:
         return float(count / source.counting_rate), None
-    return float((end - first.pts) * source.time_base), count
+    return float((end - start) * source.time_base), count
 
 
 def _header_ticks(source: VideoSource) -> int | None:

@@ -1,5 +1,6 @@
 """Decoded frames as upright RGB."""
 
+import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
@@ -16,40 +17,40 @@ class FrameConverter:
         shape: (height, width) of every image.
     """
 
-    def __init__(self, source: VideoSource, first):
+    def __init__(self, source: VideoSource, first: av.VideoFrame):
         self.source = source
         self.reformatter = VideoReformatter()
         self.shape = upright_shape(first)
-        self.frame = self.image = None
+        self.frame: av.VideoFrame | None = None
+        self.image: np.ndarray | None = None
 
-    def __call__(self, frame) -> np.ndarray:
-        """(H, W, 3) uint8 RGB, converted with the frame's own colour matrix and range."""
-        if frame is not self.frame:
+    def __call__(self, frame: av.VideoFrame) -> np.ndarray:
+        """(H, W, 3) uint8 RGB, converted with the frame's own color matrix and range."""
+        if self.image is None or frame is not self.frame:
             self.source.check_pixels(frame.width, frame.height)
             self.frame, self.image = frame, self._convert(frame)
         return self.image
 
-    def _convert(self, frame) -> np.ndarray:
+    def _convert(self, frame: av.VideoFrame) -> np.ndarray:
         swap, flip_rows, flip_columns = _orientation(frame)
         height, width = self.shape[::-1] if swap else self.shape
-        options = {"format": "rgb24", "width": width, "height": height, **SCALER_OPTIONS}
-        image = self.reformatter.reformat(frame, **options).to_ndarray()
+        image = self.reformatter.reformat(frame, width, height, "rgb24", **SCALER_OPTIONS).to_ndarray()
         image = image.transpose(1, 0, 2) if swap else image
         return image[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
 
 
-def upright_shape(frame) -> tuple[int, int]:
+def upright_shape(frame: av.VideoFrame) -> tuple[int, int]:
     """(height, width) of a frame after rotation."""
     swap, _, _ = _orientation(frame)
     return (frame.width, frame.height) if swap else (frame.height, frame.width)
 
 
-def rotation_degrees(frame) -> int:
+def rotation_degrees(frame: av.VideoFrame) -> int:
     """The clockwise turn that makes a frame upright: 0, 90, 180 or 270."""
     return round(-frame.rotation / 90) * 90 % 360
 
 
-def _orientation(frame) -> tuple[bool, bool, bool]:
+def _orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     """How a stored frame becomes upright: swap rows and columns, then flip rows, then flip columns."""
     try:
         data = frame.side_data.get("DISPLAYMATRIX")

@@ -14,16 +14,20 @@ import numpy as np
 import torch
 from huggingface_hub.dataclasses import validate_typed_dict
 from transformers.configuration_utils import PreTrainedConfig
-from transformers.image_processing_utils import BatchFeature
-from transformers.processing_utils import Unpack, VideosKwargs
+from transformers.image_processing_base import BatchFeature
+from transformers.processing_utils import (
+    Unpack,  # pyright: ignore[reportPrivateImportUsage]  # the library's way
+    VideosKwargs,
+)
 from transformers.utils import IMAGE_PROCESSOR_NAME
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoInput, VideoMetadata
 
 from .clip_plan import SPACINGS, ClipPlan, Sampling
 from .clip_reading import read_all_clips
-from .frames import FALImageProcessorKwargs, TorchvisionPreprocessing, read_clip, split_into_clips
+from .frames import FALImageProcessorKwargs, read_clip, split_into_clips
 from .image_processing_fal import FALImageProcessor
+from .torchvision_frames import TorchvisionPreprocessing
 from .video_file import VideoFile, VideoFrames
 from .video_info import WHOLE, Stretch, VideoInfo
 from .video_source import reported
@@ -65,6 +69,7 @@ class FALVideoMetadata(VideoMetadata):
     frame, where they are known.
     """
 
+    total_num_frames: int | None  # not known of every file
     frames_seconds: list[float] | None = None
 
     @property
@@ -119,6 +124,7 @@ class FALVideoProcessor(TorchvisionPreprocessing, BaseVideoProcessor):
     start_seconds = 0.0
     num_clips = 1
     short_clip = "hold"
+    frame_interval_seconds: float | None
 
     def __init__(self, **kwargs: Unpack[FALVideoProcessorKwargs]):
         super().__init__(**kwargs)
@@ -170,7 +176,7 @@ class FALVideoProcessor(TorchvisionPreprocessing, BaseVideoProcessor):
             VideoError: (a ValueError) for a file that cannot be read.
             ValueError: for input that is no video, and for options that contradict one another.
         """
-        validate_typed_dict(self.valid_kwargs, kwargs)
+        validate_typed_dict(self.valid_kwargs, kwargs)  # pyright: ignore[reportArgumentType]  # a TypedDict is no dict to it
         sampling = self._choose_sampling({**kwargs, "num_clips": 1})
         sources = split_into_clips(videos, is_clip=is_encoded_video)
         metadata = _spread_metadata(kwargs.get("video_metadata"), count=len(sources))

@@ -24,12 +24,22 @@ READ_AHEAD_PACKETS = 1024
 READ_AHEAD_BYTES = 32 * 2**20
 
 
-def _time_of(packet) -> int | None:
-    return packet.dts if packet.pts is None else packet.pts
-
-
 class MustCount(Exception):
     """Times do not lead to the frames of this video: they have to be counted from the start."""
+
+
+def time_of(frame: av.VideoFrame) -> int:
+    """The presentation time of a frame, in ticks; MustCount where it has none."""
+    if frame.pts is None:
+        raise MustCount
+    return frame.pts
+
+
+def _packet_time(packet: av.Packet) -> int:
+    time = packet.dts if packet.pts is None else packet.pts
+    if time is None:
+        raise MustCount
+    return time
 
 
 class Playhead:
@@ -37,8 +47,11 @@ class Playhead:
 
     Packets wait in `ahead` before they are decoded, decoded frames wait in `frames`, and `held` is the frame on
     display so far. `times` are the presentation times, in order, of all packets read since the last jump: they tell
-    which frame is to be on display. Times are in ticks of the stream's time base.
+    which frame is to be on display. Times are in ticks of the stream's time base; `start` is that of the first frame,
+    which `first_frame` decodes.
     """
+
+    start: int
 
     def __init__(self, source: VideoSource):
         self.source = source
@@ -50,10 +63,10 @@ class Playhead:
 
     def _forget(self) -> None:
         """Back to knowing nothing of the packets and frames around the current position."""
-        self.ahead = deque()
+        self.ahead: deque[av.Packet] = deque()
         self.ahead_bytes = 0
-        self.frames = deque()
-        self.held = None
+        self.frames: deque[av.VideoFrame] = deque()
+        self.held: av.VideoFrame | None = None
         self.times: list[int] = []
         self.anchor: int | None = None
         self.wait_for_keyframe = False
@@ -67,17 +80,17 @@ class Playhead:
     def _ticks(self, seconds: float) -> int:
         return int(seconds * self.ticks_per_second)
 
-    def first_frame(self):
+    def first_frame(self) -> av.VideoFrame:
         """Decodes the first frame, which stays in `frames`."""
         while not self.frames:
             if self.all_decoded:
                 raise self.source.no_frame_error()
             self._read_packet(None)
             self._decode_packet(skip_unreferenced=False)
-        self.start = self.frames[0].pts
+        self.start = time_of(self.frames[0])
         return self.frames[0]
 
-    def frame_at(self, ticks: int):
+    def frame_at(self, ticks: int) -> av.VideoFrame:
         """The frame on display at an instant, or a VideoError if the video has none."""
         if self._is_far(ticks):
             self._seek_before(ticks)
@@ -85,7 +98,7 @@ class Playhead:
         if self._missing(ticks):
             self._look_again(ticks)
         self._check_end(ticks)
-        if self._is_lost(ticks):
+        if self.held is None or self._is_lost(self.held, ticks):
             raise self.source.error(self._loss(ticks))
         return self.held
 
@@ -113,7 +126,7 @@ class Playhead:
 
     def _missing(self, ticks: int) -> bool:
         wanted = self._wanted(ticks)
-        return self.held is None or (wanted is not None and self.held.pts < wanted)
+        return self.held is None or (wanted is not None and time_of(self.held) < wanted)
 
     # reading ahead
 
@@ -130,9 +143,7 @@ class Playhead:
         if packet is None:
             self.all_read = True
             return
-        time = _time_of(packet)
-        if time is None:
-            raise MustCount
+        time = _packet_time(packet)
         self.last_dts = packet.dts
         if packet.is_keyframe:
             self.last_keyframe = time
@@ -143,7 +154,7 @@ class Playhead:
         if not self.wait_for_keyframe:
             self._append(packet, time)
 
-    def _append(self, packet, time: int) -> None:
+    def _append(self, packet: av.Packet, time: int) -> None:
         self.ahead.append(packet)
         self.ahead_bytes += packet.size
         if packet.is_discard:
@@ -155,14 +166,14 @@ class Playhead:
         rate = self.source.frame_rate
         return int(self.ticks_per_second / rate) if rate else 0
 
-    def _start_at(self, keyframe) -> None:
+    def _start_at(self, keyframe: av.Packet) -> None:
         """Drops everything before a keyframe: from there on, frames do not depend on what was before."""
         self.ahead.clear()
         self.ahead_bytes = 0
         self.frames.clear()
         self.held = None
         self.times.clear()
-        self.anchor = _time_of(keyframe)
+        self.anchor = _packet_time(keyframe)
         self.wait_for_keyframe = False
         self.flush_first = True
 
@@ -170,10 +181,10 @@ class Playhead:
         """Jumps to the last keyframe at or before `ticks` among the packets that were read ahead earlier."""
         packets = list(self.ahead)
         for position in range(len(packets) - 1, -1, -1):
-            if packets[position].is_keyframe and _time_of(packets[position]) <= ticks:
+            if packets[position].is_keyframe and _packet_time(packets[position]) <= ticks:
                 self._start_at(packets[position])
                 for packet in packets[position:]:
-                    self._append(packet, _time_of(packet))
+                    self._append(packet, _packet_time(packet))
                 return
 
     # decoding
@@ -188,7 +199,7 @@ class Playhead:
             if self.held is not None and self.held.pts == wanted and self._no_more_until(ticks):
                 return
             if self.frames:
-                if self.frames[0].pts > ticks:
+                if time_of(self.frames[0]) > ticks:
                     return
                 self.held = self.frames.popleft()
             elif self.all_decoded:
@@ -211,18 +222,17 @@ class Playhead:
         else:
             self.ahead_bytes -= packet.size
         # Frames from the wanted one on are kept: the next instants may be theirs.
-        skip = skip_unreferenced and packet is not None and wanted is not None and _time_of(packet) < wanted
+        skip = skip_unreferenced and packet is not None and wanted is not None and _packet_time(packet) < wanted
         for frame in self.source.decode(packet, skip_unreferenced=skip):
             self._add_frame(frame)
 
-    def _add_frame(self, frame) -> None:
-        if frame.pts is None:
-            raise MustCount
+    def _add_frame(self, frame: av.VideoFrame) -> None:
+        time = time_of(frame)
         # Frames shown before the keyframe that decoding began at refer to frames that were never decoded.
-        if self.anchor is not None and frame.pts < self.anchor:
+        if self.anchor is not None and time < self.anchor:
             return
         before = self.frames[-1] if self.frames else self.held
-        if before is not None and frame.pts < before.pts:
+        if before is not None and time < time_of(before):
             raise MustCount
         self.frames.append(frame)
 
@@ -258,12 +268,10 @@ class Playhead:
             self._go_to_start()
             self._advance(ticks)
 
-    def _is_lost(self, ticks: int) -> bool:
+    def _is_lost(self, held: av.VideoFrame, ticks: int) -> bool:
         """Whether a frame is held for long where the file is damaged, and not because the next one comes late."""
-        if self.held is None:
-            return True
         longest = max(self._ticks(LONGEST_LOSS_SECONDS), 2 * self._frame_ticks())
-        return ticks - self.held.pts > longest and (self._missing(ticks) or self.source.is_damaged)
+        return ticks - time_of(held) > longest and (self._missing(ticks) or self.source.is_damaged)
 
     # what to say
 
@@ -271,7 +279,7 @@ class Playhead:
         return float((ticks - self.start) * self.source.time_base)
 
     def _loss(self, ticks: int) -> str:
-        last = "the start" if self.held is None else f"{self._seconds(self.held.pts):.3f} s"
+        last = "the start" if self.held is None else f"{self._seconds(time_of(self.held)):.3f} s"
         return f"is damaged: no frame can be decoded between {last} and the instant {self._seconds(ticks):.3f} s"
 
     def _check_end(self, ticks: int) -> None:

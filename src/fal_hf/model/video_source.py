@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 import av
+import av.error
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
 
 Video = str | Path | bytes | BinaryIO
 NETWORK_TIMEOUT_SECONDS = 30.0
@@ -29,7 +33,7 @@ LIVE_PROTOCOLS = {
 CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 # Demuxers that render text as video; a text file is not a video.
 TEXT_FORMATS = frozenset({"tty", "bin", "xbin", "adf", "idf"})
-FAILURES = (av.FFmpegError, OSError, EOFError, MemoryError, UnicodeError, ValueError, OverflowError)
+FAILURES = (av.error.FFmpegError, OSError, EOFError, MemoryError, UnicodeError, ValueError, OverflowError)
 
 
 class VideoError(ValueError):
@@ -100,9 +104,9 @@ class VideoSource:
         self.name = name
         self.num_threads = num_threads
         self.max_pixels = max_pixels
-        self.container = None
+        self.container = self._open_container()
         try:
-            self._open()
+            self._begin()
         except BaseException:
             self.close()
             raise
@@ -130,9 +134,8 @@ class VideoSource:
         """Frames per second for videos without times; 25 is what FFmpeg takes where nothing is known."""
         return self.frame_rate or Fraction(25)
 
-    def _open(self) -> None:
-        self.close()
-        self.container = self._open_container()
+    def _begin(self) -> None:
+        """Chooses the stream and sets up its decoder; nothing is known of its packets yet."""
         self.stream = self._best_stream()
         context = self.stream.codec_context
         self.check_pixels(context.width, context.height)
@@ -140,16 +143,16 @@ class VideoSource:
         context.thread_type = "AUTO"
         is_small = context.width * context.height <= SINGLE_THREAD_PIXELS
         context.thread_count = self.num_threads or (1 if is_small else default_threads())
-        self.time_base: Fraction = self.stream.time_base
+        self.time_base: Fraction = self.stream.time_base  # pyright: ignore[reportAttributeAccessIssue]  # always set in reading
         self.frame_rate: Fraction | None = self.stream.average_rate or self.stream.guessed_rate or None
         # AVI stores no presentation times, and the ones made up for reordered frames are not in order.
         self.has_timestamps = not (self.container.format.name == "avi" and context.has_b_frames)
-        self.first_packet_key = None
+        self.first_packet_key: tuple[int | None, int | None, int] | None = None
         self.last_error: BaseException | None = None
         self.is_damaged = False
         self._packets = self.container.demux(self.stream)
 
-    def _open_container(self):
+    def _open_container(self) -> InputContainer:
         video, timeout, protocols = self.video, NETWORK_TIMEOUT_SECONDS, "http,https,tls,tcp,crypto,httpproxy"
         if not is_url(video):
             # A playlist in disguise must not make us read other places.
@@ -180,26 +183,24 @@ class VideoSource:
         if width * height > self.max_pixels:
             raise self.error(f"frames of {width} x {height} pixels are over max_pixels_per_frame = {self.max_pixels}")
 
-    def _best_stream(self):
+    def _best_stream(self) -> VideoStream:
         if TEXT_FORMATS & set(self.container.format.name.split(",")):
             raise self.error("holds text, not video")
-        streams = [s for s in self.container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        streams = [s for s in self.container.streams.video if not s.disposition & Disposition.attached_pic]
         if not streams:
             held = sorted({s.type for s in self.container.streams}) or ["nothing"]
             what = "only cover art beside audio" if "video" in held else f"only {', '.join(held)}"
             raise self.error(f"holds no video stream, {what}")
-        best = self.container.streams.best("video")
-        best = best if best in streams else streams[0]
+        likely = self.container.streams.best("video")
+        best = next((s for s in streams if s == likely), streams[0])
         if best.codec_context is None:
             raise self.error("no decoder for its video codec")
         return best
 
     def close(self) -> None:
-        if self.container is not None:
-            self.container.close()
-            self.container = None
+        self.container.close()
 
-    def read_packet(self):
+    def read_packet(self) -> av.Packet | None:
         """The next whole packet of the stream, or None at the end of what can be read."""
         for _ in range(RESYNC_ATTEMPTS):
             try:
@@ -213,7 +214,7 @@ class VideoSource:
                 return None
         return None
 
-    def _next_whole_packet(self):
+    def _next_whole_packet(self) -> av.Packet | None:
         for packet in self._packets:
             self.is_damaged |= packet.is_corrupt
             if packet.size == 0 or packet.is_corrupt:
@@ -223,7 +224,7 @@ class VideoSource:
             return packet
         return None
 
-    def decode(self, packet, *, skip_unreferenced: bool = False) -> list:
+    def decode(self, packet: av.Packet | None, *, skip_unreferenced: bool = False) -> list[av.VideoFrame]:
         """Frames that come out of the decoder for a packet, or for None its last ones; damaged frames are left out."""
         context = self.stream.codec_context
         context.skip_frame = "NONREF" if skip_unreferenced else "DEFAULT"
@@ -231,10 +232,18 @@ class VideoSource:
             frames = context.decode(packet)
         except (av.error.MemoryError, av.error.PyAVCallbackError):
             raise
-        except av.FFmpegError as error:
+        except av.error.FFmpegError as error:
             self.last_error = error
             return []
         return [frame for frame in frames if not frame.is_corrupt]
+
+    def decode_rest(self) -> Iterator[av.VideoFrame]:
+        """All frames from here on."""
+        is_over = False
+        while not is_over:
+            packet = self.read_packet()
+            is_over = packet is None
+            yield from self.decode(packet)
 
     def flush(self) -> None:
         self.stream.codec_context.flush_buffers()
@@ -258,7 +267,9 @@ class VideoSource:
             packet = self.read_packet()
             if packet is not None and _key_of(packet) == first and self.seek(begin):
                 return
-        self._open()
+        self.close()
+        self.container = self._open_container()
+        self._begin()
 
     def restart(self) -> None:
         """Back to the first packet, with nothing known of what was read before."""
@@ -270,18 +281,18 @@ class VideoSource:
 class LiveSource(VideoSource):
     """A camera or a network stream, whose packets come once; or a file, which is read from its beginning."""
 
-    def _open_container(self):
-        scheme = live_scheme(self.video)
+    def _open_container(self) -> InputContainer:
+        scheme = live_scheme(self.video)  # where there is one, the source's name is all that it is
         if scheme is None:
             return super()._open_container()
         options = {"max_pixels": str(self.max_pixels), "analyzeduration": "1000000"}  # microseconds before it begins
         if scheme == "camera":
-            device = self.video.removeprefix("camera:")
+            device = self.name.removeprefix("camera:")
             return av.open(device, mode="r", format=CAMERA_FORMATS[sys.platform], options=options)
         options["protocol_whitelist"] = LIVE_PROTOCOLS[scheme]
         if scheme == "rtsp":
             options["rtsp_transport"] = "tcp"  # UDP loses packets, and a picture shows that for seconds
-        return av.open(self.video, mode="r", options=options, timeout=NETWORK_TIMEOUT_SECONDS)
+        return av.open(self.name, mode="r", options=options, timeout=NETWORK_TIMEOUT_SECONDS)
 
 
 def live_scheme(video: Video) -> str | None:
@@ -294,5 +305,5 @@ def live_scheme(video: Video) -> str | None:
     return scheme if scheme in LIVE_PROTOCOLS else None
 
 
-def _key_of(packet) -> tuple:
+def _key_of(packet: av.Packet) -> tuple[int | None, int | None, int]:
     return packet.pts, packet.dts, packet.size
