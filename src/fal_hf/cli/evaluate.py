@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
         from ..training.evaluation import EvaluationArguments, Evaluator
 
         parser = HfArgumentParser(
-            (EvaluationArguments, DataArguments),
+            (EvaluationArguments, DataArguments),  # pyright: ignore[reportArgumentType]  # its hint takes no class
             prog="fal evaluate",
             usage="%(prog)s --model_name_or_path MODEL --train_file CLIPS [options]",
             description=DESCRIPTION,
