@@ -237,7 +237,7 @@ class Loop:
         if is_better:
             self.best = value
             if training.load_best_model_at_end:
-                self.accelerator.save(self.weights(), Path(training.output_dir) / BEST_NAME)
+                self.accelerator.save(self.weights(), self.run.output_dir / BEST_NAME)
         return is_better
 
     def weights(self) -> dict[str, torch.Tensor]:
@@ -249,12 +249,12 @@ class Loop:
     def final_weights(self) -> dict[str, torch.Tensor]:
         if self.training.load_best_model_at_end and self.best is not None:
             self.accelerator.wait_for_everyone()
-            best = Path(self.training.output_dir) / BEST_NAME
+            best = self.run.output_dir / BEST_NAME
             return torch.load(best, map_location="cpu", weights_only=True)
         return self.weights()
 
     def save_checkpoint(self) -> None:
-        folder = Path(self.training.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.step}"
+        folder = self.run.output_dir / f"{PREFIX_CHECKPOINT_DIR}-{self.step}"
         self.accelerator.save_state(str(folder))
         if self.accelerator.is_main_process:
             state = {name: getattr(self, name) for name in ("step", "best", "evaluations_since_best", "log_history")}
@@ -266,7 +266,7 @@ class Loop:
         self.accelerator.load_state(str(folder))
         for name, value in state.items():
             setattr(self, name, value)
-        best, own = folder.parent / BEST_NAME, Path(self.training.output_dir) / BEST_NAME
+        best, own = folder.parent / BEST_NAME, self.run.output_dir / BEST_NAME
         if self.accelerator.is_main_process and best.exists() and best.resolve() != own.resolve():
             shutil.copyfile(best, own)
 
@@ -284,7 +284,7 @@ def main(argv: list[str] | None = None) -> None:
     missing = set(training.report_to) - set(map(str, accelerator.log_with))
     if missing:
         raise ImportError(f"--report_to: {', '.join(sorted(missing))} is not installed")
-    accelerator.init_trackers(training.run_name or Path(training.output_dir).name, training.to_sanitized_dict())
+    accelerator.init_trackers(training.run_name or arguments.output_dir.name, training.to_sanitized_dict())
     run = prepare_run(arguments)
     loop = Loop(run, accelerator)
     results = loop.train()
@@ -299,9 +299,9 @@ def main(argv: list[str] | None = None) -> None:
         loop.log(named)
         results |= named
     if accelerator.is_main_process:
-        output_dir = Path(training.output_dir)
-        (output_dir / "all_results.json").write_text(json.dumps(results, indent=4, sort_keys=True) + "\n")
-        (output_dir / "trainer_state.json").write_text(json.dumps({"log_history": loop.log_history}, indent=2) + "\n")
+        log_history = {"log_history": loop.log_history}
+        (run.output_dir / "all_results.json").write_text(json.dumps(results, indent=4, sort_keys=True) + "\n")
+        (run.output_dir / "trainer_state.json").write_text(json.dumps(log_history, indent=2) + "\n")
         print(json.dumps(results, indent=4))
         print(run.unreadable)
         save_result(run, model, figures, state_dict=weights if uses_fsdp(training) else None)

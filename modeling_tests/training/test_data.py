@@ -10,6 +10,7 @@ from video_classification_files import CLASSES, write_class_folders
 
 pytest.importorskip("sklearn")
 
+from fal_hf import FALConfig
 from fal_hf.training import data
 from fal_hf.training.data import DataArguments, LabeledClip
 
@@ -167,6 +168,12 @@ def test_a_data_set_with_a_column_of_videos(tmp_path, as_bytes):
     )
     with pytest.raises(ValueError, match="expected the columns labels; the data set has video, label, film"):
         data.clips_of_dataset(rows, DataArguments(label_column_name="labels"), split=None)
+
+
+@pytest.mark.parametrize("label2id", [{"b": 0, "a": 1}, {"b": "0", "a": "1"}])
+def test_indices_of_labels_are_numbers_however_the_configuration_spells_them(label2id):
+    config = FALConfig(id2label={0: "b", 1: "a"}, label2id=label2id)
+    assert data.label_indices(config) == {"b": 0, "a": 1}
 
 
 def test_labels_are_encoded_in_the_order_of_the_model():

@@ -4,6 +4,7 @@ import argparse
 
 from .arguments import as_usage_error
 from .deferred import add_deferred_command
+from .loading import notice
 
 DESCRIPTION = (
     "Evaluate a video classifier on labeled clips: video by video, for several numbers of clips, with intervals and "
@@ -19,13 +20,14 @@ def add_command(commands: argparse._SubParsersAction) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs `fal evaluate`; returns the exit status."""
     with as_usage_error(ValueError, RuntimeError, OSError, ImportError):
-        from transformers import HfArgumentParser
+        with notice("fal evaluate: loading torch ..."):
+            from transformers import HfArgumentParser
 
-        from ..training.data import DataArguments
-        from ..training.evaluation import EvaluationArguments, Evaluator
+            from ..training.data import DataArguments
+            from ..training.evaluation import EvaluationArguments, Evaluator
 
         parser = HfArgumentParser(
-            (EvaluationArguments, DataArguments),  # pyright: ignore[reportArgumentType]  # no class is what the hint asks
+            (EvaluationArguments, DataArguments),  # pyright: ignore[reportArgumentType]  # its hint takes no class
             prog="fal evaluate",
             usage="%(prog)s --model_name_or_path MODEL --train_file CLIPS [options]",
             description=DESCRIPTION,

@@ -20,6 +20,8 @@ from .arguments import (
 from .loading import load_labeler
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from ..bulk.inputs import VideoInput
     from ..bulk.labeling_run import Progress
     from ..labeling.labeler import VideoLabeler
@@ -214,7 +216,7 @@ class ProgressBar:
     """Videos done, on standard error where that is a terminal; failures show beside speed and time left."""
 
     def __init__(self):
-        self.bar = None
+        self.bar: tqdm | None = None
 
     def update(self, progress: "Progress") -> None:
         """Shows how far the run is."""
@@ -224,7 +226,7 @@ class ProgressBar:
             self.bar.set_postfix(failed=progress.num_failed, refresh=False)
         self.bar.update(progress.num_done - self.bar.n)
 
-    def _begin(self, progress: "Progress"):
+    def _begin(self, progress: "Progress") -> "tqdm":
         from tqdm import tqdm
 
         total, initial = progress.num_videos, progress.num_done

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from .arguments import as_usage_error
 from .deferred import add_deferred_command
+from .loading import notice
 
 if TYPE_CHECKING:
     from ..training.result import TrainingResult
@@ -17,14 +18,15 @@ def add_command(commands: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs `fal train`; returns the exit status."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_warning()  # Trainer shows its progress
     with as_usage_error(ValueError, RuntimeError, OSError, ImportError):
-        from ..training.arguments import parse_arguments
-        from ..training.run import prepare_run
-        from ..training.trainer import fit
+        with notice("fal train: loading torch ..."):
+            from transformers.utils import logging
 
+            from ..training.arguments import parse_arguments
+            from ..training.run import prepare_run
+            from ..training.trainer import fit
+
+        logging.set_verbosity_warning()  # Trainer shows its progress
         prepared = prepare_run(parse_arguments(arguments.words, program="fal train"))
     result = fit(prepared)
     if prepared.arguments.training.process_index == 0:

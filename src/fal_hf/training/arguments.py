@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from accelerate.utils import parse_flag_from_env
 from transformers import HfArgumentParser, TrainingArguments
@@ -41,6 +41,11 @@ class Arguments:
         self.training = copy.copy(self.training)
         self.training.remove_unused_columns = False  # the collator needs more than the model's own arguments
 
+    @property
+    def output_dir(self) -> Path:
+        """The folder of the run."""
+        return Path(self.training.output_dir)  # pyright: ignore[reportArgumentType]  # never None once it is made
+
     def _check_together(self) -> None:
         training, recipe = self.training, self.recipe
         if recipe.lr_drop_epochs and (training.warmup_steps or training.lr_scheduler_type != "linear"):
@@ -59,7 +64,7 @@ class Arguments:
             )
 
 
-KINDS = {one.name: one.type for one in fields(Arguments)}
+KINDS = get_type_hints(Arguments)
 
 
 def uses_fsdp(training: TrainingArguments) -> bool:

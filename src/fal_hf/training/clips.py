@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -174,7 +175,7 @@ class ClipAugmentation:
         self.flip_probability = arguments.horizontal_flip
         self.mirrored = mirrored_labels(arguments, label2id)
         self.geometry = v2.Compose(
-            [v2.RandomShortestSize(range(smallest, largest + 1)), v2.RandomCrop((height, width))]
+            [v2.RandomShortestSize(list(range(smallest, largest + 1))), v2.RandomCrop((height, width))]
         )
         self.color = RandomColor(arguments.colour_ops, arguments.colour_magnitude)
         self.erasing = v2.RandomErasing(arguments.random_erasing)
@@ -216,12 +217,14 @@ def clip_size(processor: FALVideoProcessor) -> tuple[int, int]:
         ValueError: clips differ in size or in their number of frames.
     """
     size = processor.crop_size if processor.do_center_crop else processor.size
-    if size.height is None or processor.num_frames is None or getattr(processor, "fps", None) is not None:
+    height, width = size.get("height"), size.get("width")
+    has_fixed_count = processor.num_frames is not None and getattr(processor, "fps", None) is None
+    if height is None or width is None or not has_fixed_count:
         raise ValueError(
             "expected a processor with num_frames, without fps, and with a crop size or a fixed height and width: "
             "the clips of a batch are of one shape"
         )
-    return size.height, size.width
+    return height, width
 
 
 def to_pixel_values(processor: FALVideoProcessor, clips: Sequence, **options) -> torch.Tensor:
@@ -241,7 +244,20 @@ def seeded_torch(seed: int) -> Iterator[None]:
         torch.set_rng_state(state)
 
 
-class ClipDataset(Dataset):
+class ClipTensors(TypedDict):
+    """`pixel_values` (..., T, C, H, W) float32 of a clip or its views, and `labels` as `encode_labels` has them."""
+
+    pixel_values: torch.Tensor
+    labels: torch.Tensor
+
+
+class ClipItem(ClipTensors, total=False):
+    """What the collator takes: of a training clip with the seed of what is random about it."""
+
+    seed: int
+
+
+class ClipDataset(Dataset[ClipItem]):
     """
     What training and evaluation clips have in common.
 
@@ -275,7 +291,7 @@ class ClipDataset(Dataset):
     def __len__(self) -> int:
         return len(self.clips)
 
-    def left_out(self, index: int, error: VideoError, num_views: tuple[int, ...] = ()) -> dict[str, torch.Tensor]:
+    def left_out(self, index: int, error: VideoError, num_views: tuple[int, ...] = ()) -> ClipTensors:
         """Writes the clip down and stands in for it, with labels that loss and metrics leave out."""
         self.unreadable.record(self.clips[index], error)
         shape = (*num_views, self.processor.num_frames, 3, *clip_size(self.processor))
@@ -294,7 +310,7 @@ class TrainingClips(ClipDataset):
         self.seed = seed
         self.augment = ClipAugmentation(self.processor, augmentation, label2id)
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor | int]:
+    def __getitem__(self, key: tuple[int, int]) -> ClipItem:
         epoch, index = key
         generator = np.random.default_rng((self.seed, epoch, index))
         seed = int(generator.integers(2**62))
@@ -337,7 +353,7 @@ class EvaluationClips(ClipDataset):
         self.reader = ViewReader(self.processor, views, patch_size=1, batch_size=num_clips)
         self.num_views = num_clips * num_crops
 
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+    def __getitem__(self, index: int) -> ClipTensors:
         try:
             with self.open(index) as video:
                 plan = self.reader.plan(video, self.clips[index].stretch)
@@ -389,15 +405,16 @@ class ClipCollator:
         self.mixes = [mix(alpha=alpha, num_classes=num_labels) for mix, alpha in alphas.items() if alpha]
         self.num_labels = num_labels
 
-    def __call__(self, items: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    def __call__(self, items: Sequence[ClipItem]) -> dict[str, torch.Tensor]:
         pixel_values = torch.stack([item["pixel_values"] for item in items])
         labels = torch.stack([item["labels"] for item in items])
-        if not self.mixes or "seed" not in items[0]:  # evaluation clips are not random and have none
+        first = items[0]
+        if not self.mixes or "seed" not in first:  # evaluation clips are not random and have none
             return {"pixel_values": pixel_values, "labels": labels}
         shares = labels if labels.ndim == 2 else torch.full((len(labels), self.num_labels), float(IGNORED))
         readable = (labels if labels.ndim == 1 else labels[:, 0]) != IGNORED
         if readable.any():
-            with seeded_torch(items[0]["seed"]):
+            with seeded_torch(first["seed"]):
                 mix = self.mixes[torch.randint(len(self.mixes), ())]
                 mixed, mixed_labels = mix(tv_tensors.Video(pixel_values[readable]), labels[readable])
             pixel_values[readable], shares[readable] = mixed.as_subclass(torch.Tensor), mixed_labels.to(shares.dtype)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from sklearn.model_selection import StratifiedGroupKFold
+from transformers import PreTrainedConfig
 
 from ..labeling.aggregation import MULTI_LABEL
 from ..labeling.manifests import ROW_READERS, read_rows, stretch_of
@@ -115,7 +116,8 @@ def load_clips(arguments: DataArguments, *, seed: int) -> dict[str, list[Labeled
     clips = _read_files(arguments)
     if arguments.dataset_name and clips:
         raise ValueError("expected --dataset_name, or folders and manifests of clips, got both")
-    clips = _read_dataset(arguments) if arguments.dataset_name else clips
+    if arguments.dataset_name:
+        clips = _read_dataset(arguments.dataset_name, arguments)
     if not clips:
         raise ValueError("expected clips, found none; check --dataset_name, --train_dir or --train_file")
     shares = {"test": arguments.train_test_split, "validation": arguments.train_val_split}
@@ -215,18 +217,16 @@ def write_manifest(path: Path, splits: Mapping[str, Sequence[LabeledClip]]) -> N
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _read_dataset(arguments: DataArguments) -> list[LabeledClip]:
+def _read_dataset(name: str, arguments: DataArguments) -> list[LabeledClip]:
     """The rows of a `datasets` data set; videos are taken out of it as files or bytes when they are needed."""
     from datasets import load_dataset
 
-    splits = load_dataset(arguments.dataset_name, arguments.dataset_config_name)
+    splits = {str(split): rows for split, rows in load_dataset(name, arguments.dataset_config_name).items()}
     aliases = {"train": None, "validation": "validation", "val": "validation", "test": "test"}
     unknown = sorted(set(splits) - set(aliases))
     if unknown:
-        raise ValueError(
-            f"{arguments.dataset_name}: expected the splits {', '.join(SPLITS)}, got {', '.join(unknown)}"
-        )
-    return [clip for name, rows in splits.items() for clip in clips_of_dataset(rows, arguments, split=aliases[name])]
+        raise ValueError(f"{name}: expected the splits {', '.join(SPLITS)}, got {', '.join(unknown)}")
+    return [clip for split, rows in splits.items() for clip in clips_of_dataset(rows, arguments, split=aliases[split])]
 
 
 def clips_of_dataset(rows, arguments: DataArguments, *, split: str | None) -> list[LabeledClip]:
@@ -340,6 +340,11 @@ def check_leaks(splits: Mapping[str, Sequence[LabeledClip]]) -> None:
 def list_labels(clips: Iterable[LabeledClip]) -> list[str]:
     """The names of all labels, sorted: the order of a new model's scores."""
     return sorted({label for clip in clips for label in clip.labels})
+
+
+def label_indices(config: PreTrainedConfig) -> dict[str, int]:
+    """The index of each label among the scores of a classifier of this configuration."""
+    return {label: int(index) for label, index in (config.label2id or {}).items()}
 
 
 def find_problem_type(clips: Iterable[LabeledClip]) -> str:

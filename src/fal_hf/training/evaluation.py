@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from ..labeling.aggregation import MULTI_LABEL
 from ..labeling.labeler import VideoLabeler
-from ..model.video_file import VideoError
+from ..model.video_info import VideoInfo
 from .clips import IGNORED, AugmentationArguments, ClipCollator, EvaluationClips, UnreadableClips
-from .data import SINGLE_LABEL, SPLITS, DataArguments, LabeledClip, check_labels, load_clips
+from .data import SINGLE_LABEL, SPLITS, DataArguments, LabeledClip, check_labels, label_indices, load_clips
 from .metrics import (
     decide,
     group_interval,
@@ -88,20 +88,20 @@ class Evaluator:
         labeler = self._load_labeler()
         self.model, self.processor = labeler.model, labeler.processor
         self.problem_type = self.model.config.problem_type or SINGLE_LABEL
-        self.labels = labeler.names
+        self.labels, self.label2id = labeler.names, label_indices(self.model.config)
         splits = load_clips(data, seed=arguments.seed)
         if arguments.split not in splits:
             raise ValueError(f"expected clips of the split {arguments.split}, there are only: {', '.join(splits)}")
         clips = splits[arguments.split]
-        check_labels(clips, self.model.config.label2id, self.problem_type)
+        check_labels(clips, self.label2id, self.problem_type)
         self.unreadable = UnreadableClips(
             self.output_dir / "unreadable.jsonl", num_clips=len(clips), max_share=data.max_unreadable_share
         )
         infos = self.unreadable.probe(clips)
-        kept = [pair for pair in zip(clips, infos, strict=True) if not isinstance(pair[1], VideoError)]
+        kept = [(clip, info) for clip, info in zip(clips, infos, strict=True) if isinstance(info, VideoInfo)]
         if not kept:
             raise RuntimeError(f"expected videos to evaluate, none can be read: see {self.unreadable.path}")
-        self.clips, self.infos = map(list, zip(*kept, strict=True))
+        self.clips, self.infos = [clip for clip, _ in kept], [info for _, info in kept]
 
     def _load_labeler(self) -> VideoLabeler:
         name = self.arguments.model_name_or_path
@@ -181,7 +181,7 @@ class Evaluator:
             self.clips,
             self.infos,
             self.processor,
-            label2id=self.model.config.label2id,
+            label2id=self.label2id,
             problem_type=self.problem_type,
             unreadable=self.unreadable,
             num_clips=num_clips,

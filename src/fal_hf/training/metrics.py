@@ -37,9 +37,7 @@ def scripts_can_be_had() -> bool:
     return True
 
 
-def compute_metric(
-    name: str, predictions: np.ndarray, references: np.ndarray, *, average: str | None = None
-) -> float | list[float]:
+def compute_metric(name: str, predictions: np.ndarray, references: np.ndarray, *, average: str | None = None) -> float:
     """
     Accuracy, precision, recall or F1.
 
@@ -53,7 +51,8 @@ def compute_metric(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UndefinedMetricWarning)  # a label that never comes counts as 0
         if metric is not None:
-            return metric.compute(predictions=predictions, references=references, **options)[name]
+            figures = metric.compute(predictions=predictions, references=references, **options)
+            return figures[name]  # pyright: ignore[reportOptionalSubscript]  # None in further processes alone
         return float(getattr(sklearn_metrics, f"{name}_score")(references, predictions, **options))
 
 
@@ -109,8 +108,13 @@ def mean_average_precision(scores: np.ndarray, references: np.ndarray) -> float:
 
 def per_class_table(predictions: np.ndarray, references: np.ndarray, labels: Sequence[str]) -> list[dict]:
     """For each label: `precision`, `recall`, `f1` and `support`, the number of videos that have it."""
-    columns = sklearn_metrics.precision_recall_fscore_support(
-        references, predictions, labels=range(len(labels)), average=None, zero_division=0.0
+    columns: tuple[np.ndarray, ...]  # without an average; scikit-learn has no hints, and its defaults mislead
+    columns = sklearn_metrics.precision_recall_fscore_support(  # pyright: ignore[reportAssignmentType]  # see above
+        references,
+        predictions,
+        labels=range(len(labels)),
+        average=None,
+        zero_division=0.0,  # pyright: ignore[reportArgumentType]  # the default, a str, is taken for the type
     )
     names = ("precision", "recall", "f1", "support")
     return [

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -10,10 +10,11 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 from transformers import Trainer, TrainingArguments, get_scheduler
 
 from ..labeling.aggregation import MULTI_LABEL
+from ..model.configuration_fal import FALConfig
 from .clips import IGNORED
 from .data import label_counts
 
@@ -61,8 +62,15 @@ def parameter_groups(
     The trained parameters by learning rate and weight decay.
 
     Biases, norms and tables are not decayed. The learning rate of a block is `layer_decay` times that of the next one.
+
+    Args:
+        model: FAL, or a wrapper that hands on its `config`, whose `num_hidden_layers` is the number L of blocks.
+        learning_rate: Of the head; of all where `layer_decay` is 1.
+        weight_decay: Of what is decayed.
+        layer_decay: In (0, 1].
     """
-    num_layers = model.config.num_hidden_layers
+    config: FALConfig = model.config  # pyright: ignore[reportAssignmentType]  # torch expects modules and tensors
+    num_layers = config.num_hidden_layers
     groups: dict[tuple[int, bool], dict] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -109,7 +117,7 @@ def build_scheduler(
         optimizer,
         num_warmup_steps=training.get_warmup_steps(num_steps),
         num_training_steps=num_steps,
-        scheduler_specific_kwargs=training.lr_scheduler_kwargs,
+        scheduler_specific_kwargs=training.lr_scheduler_kwargs,  # pyright: ignore[reportArgumentType]  # parsed by now
     )
 
 
@@ -199,8 +207,8 @@ def average_weights(model: nn.Module, decay: float, *, warms_up: bool = False) -
     return average
 
 
-def _warm_up(decay: float) -> Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], torch.Tensor], None]:
-    def update(averages: Sequence[torch.Tensor], weights: Sequence[torch.Tensor], num_updates: torch.Tensor) -> None:
+def _warm_up(decay: float) -> Callable[[PARAM_LIST, PARAM_LIST, torch.Tensor | int], None]:
+    def update(averages: PARAM_LIST, weights: PARAM_LIST, num_updates: torch.Tensor | int) -> None:
         count = int(num_updates)
         get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))(averages, weights, num_updates)
 

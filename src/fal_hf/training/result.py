@@ -5,11 +5,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from huggingface_hub import CommitInfo, EvalResult
-from torch import nn
+from transformers.training_args import OptimizerNames
 
 from ..hub.model_card import Evaluation, write_model_card
 from ..hub.publish import push_folder
 from ..labeling.aggregation import MULTI_LABEL
+from ..model.modeling_fal import FALVideoClassifierForVideoClassification
 from .run import MANIFEST_NAME, Run
 from .start import without_adapters
 
@@ -48,14 +49,18 @@ class TrainingResult:
 
 
 def save_result(
-    run: Run, model: nn.Module, figures: dict[str, dict[str, float]], *, state_dict: dict | None = None
+    run: Run,
+    model: FALVideoClassifierForVideoClassification,
+    figures: dict[str, dict[str, float]],
+    *,
+    state_dict: dict | None = None,
 ) -> CommitInfo | None:
     """
     Writes model, processors and card to the output folder's `model`, and pushes that to the Hub where asked to.
 
     Args:
         run: The run.
-        model: The trained model, unwrapped.
+        model: The trained model, in no wrapper but PEFT's.
         figures: For each split that was evaluated: `Run.figures`.
         state_dict: Its weights, where the model itself does not hold all of them.
 
@@ -63,10 +68,10 @@ def save_result(
         The commit on the Hub; None where nothing was pushed.
     """
     training = run.arguments.training
-    folder = Path(training.output_dir) / RESULT_FOLDER
+    folder = run.output_dir / RESULT_FOLDER
     without_adapters(model).save_pretrained(folder, state_dict=state_dict)
     run.processor.save_pretrained(folder)
-    repo_id = training.hub_model_id or Path(training.output_dir).resolve().name
+    repo_id = training.hub_model_id or run.output_dir.resolve().name
     write_model_card(
         folder,
         license=run.arguments.model.license,
@@ -98,14 +103,15 @@ def describe_origin(run: Run) -> str:
     return (
         f"Trained from {start} on {len(run.training_clips)} clips ({run.unreadable}), "
         f"{length} in batches of {batch}, learning rate {training.learning_rate:g}, "
-        f"{training.optim.value}."
+        f"{OptimizerNames(training.optim).value}."
     )
 
 
 def describe_evaluation(run: Run, split: str, figures: dict[str, float]) -> Evaluation:
     """The headline figure of a split, how to print it again, and the others."""
     data = run.arguments.data
-    name = _hub_id(data.dataset_name) or Path(data.dataset_name or data.train_dir or data.train_file).stem
+    sources = filter(None, (data.dataset_name, data.train_dir, data.train_file))
+    name = _hub_id(data.dataset_name) or Path(next(sources)).stem
     metric = "mean_average_precision" if run.problem_type == MULTI_LABEL else "accuracy"
     result = EvalResult(
         task_type="video-classification",

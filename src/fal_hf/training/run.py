@@ -13,11 +13,11 @@ from accelerate import PartialState
 from accelerate.logging import get_logger
 from accelerate.utils import broadcast_object_list
 from torch import nn
-from transformers import TrainingArguments, set_seed
+from transformers import set_seed
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
-from ..model.video_file import VideoError, VideoInfo
+from ..model.video_info import VideoInfo
 from ..model.video_processing_fal import FALVideoProcessor
 from .arguments import Arguments
 from .clips import IGNORED, ClipCollator, ClipSampler, EvaluationClips, TrainingClips, UnreadableClips
@@ -26,6 +26,7 @@ from .data import (
     balanced_weights,
     check_labels,
     find_problem_type,
+    label_indices,
     list_labels,
     load_clips,
     write_manifest,
@@ -50,6 +51,7 @@ class Run:
 
     arguments: Arguments
     model: nn.Module
+    labels: list[str]
     processor: FALVideoProcessor
     training_clips: TrainingClips
     evaluation_clips: dict[str, EvaluationClips]
@@ -60,8 +62,8 @@ class Run:
     pushes: bool
 
     @property
-    def labels(self) -> list[str]:
-        return [name for _, name in sorted(self.model.config.id2label.items())]
+    def output_dir(self) -> Path:
+        return self.arguments.output_dir
 
     @property
     def collator(self) -> ClipCollator:
@@ -69,7 +71,7 @@ class Run:
 
     @property
     def checkpoint(self) -> str | None:
-        return find_checkpoint(self.arguments.training)
+        return find_checkpoint(self.arguments)
 
     def predict(self, model: nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """The mean loss over all views of a batch of videos, and the views' logits (B, views, num_labels)."""
@@ -94,7 +96,7 @@ def prepare_run(arguments: Arguments) -> Run:
         ValueError: arguments, clips or their labels do not fit one another; the message says what was expected.
         RuntimeError: too many clips cannot be read.
     """
-    training, output_dir = arguments.training, Path(arguments.training.output_dir)
+    training, output_dir = arguments.training, arguments.output_dir
     set_seed(training.seed)
     if not PartialState().is_main_process:
         logging.set_verbosity_error()  # one process tells what there is to tell
@@ -106,9 +108,10 @@ def prepare_run(arguments: Arguments) -> Run:
     source = find_source(arguments.model, output_dir)
     model = build_model(arguments.model, source, labels=list_labels(clips), problem_type=problem_type)
     processor = build_processor(arguments.model, source, model.config)
-    label2id = model.config.label2id
+    label2id = label_indices(model.config)
     check_labels(clips, label2id, problem_type)
-    write_label_order(training, sorted(label2id, key=label2id.get))
+    labels = [label for _, label in sorted((model.config.id2label or {}).items())]
+    write_label_order(arguments, labels)
     unreadable = UnreadableClips(
         output_dir / UNREADABLE_NAME, num_clips=len(clips), max_share=arguments.data.max_unreadable_share
     )
@@ -128,6 +131,7 @@ def prepare_run(arguments: Arguments) -> Run:
     return Run(
         arguments=arguments,
         model=choose_trained_parameters(model, arguments.model),
+        labels=labels,
         processor=processor,
         training_clips=training_clips,
         evaluation_clips={
@@ -141,31 +145,31 @@ def prepare_run(arguments: Arguments) -> Run:
     )
 
 
-def find_checkpoint(training: TrainingArguments) -> str | None:
+def find_checkpoint(arguments: Arguments) -> str | None:
     """
     The checkpoint to go on from; --resume_from_checkpoint last takes the latest whole one of the output folder, None
     where it has none.
     """
-    if training.resume_from_checkpoint != "last":
-        return training.resume_from_checkpoint
-    folders = Path(training.output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+    if arguments.training.resume_from_checkpoint != "last":
+        return arguments.training.resume_from_checkpoint
+    folders = arguments.output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*")
     whole = [folder for folder in folders if any((folder / name).exists() for name in CHECKPOINT_STATES)]
     return str(max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]))) if whole else None
 
 
-def write_label_order(training: TrainingArguments, labels: Sequence[str]) -> None:
+def write_label_order(arguments: Arguments, labels: Sequence[str]) -> None:
     """
     Writes down the order of the labels, which the weights depend on.
 
     Raises:
         ValueError: the run that is to go on had other labels, or another order.
     """
-    checkpoint = find_checkpoint(training)
+    checkpoint = find_checkpoint(arguments)
     earlier = Path(checkpoint).parent / LABELS_NAME if checkpoint else None
     if earlier is not None and earlier.exists() and (names := json.loads(earlier.read_text())) != list(labels):
         raise ValueError(f"{checkpoint}: expected its labels, {', '.join(names)}; the clips have {', '.join(labels)}")
     if PartialState().is_main_process:
-        path = Path(training.output_dir) / LABELS_NAME
+        path = arguments.output_dir / LABELS_NAME
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(labels, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -175,12 +179,10 @@ def leave_out_unreadable(
 ) -> dict[str, tuple[list[LabeledClip], list[VideoInfo]]]:
     """The readable clips of each split and what `probe` says of them; the others are written down, and counted."""
     clips = [clip for part in splits.values() for clip in part]
-    infos = [unreadable.probe(clips) if PartialState().is_main_process else None]
-    infos = broadcast_object_list(infos)[0]
-    found = dict(zip(map(id, clips), infos, strict=True))
-    kept = {
-        name: [clip for clip in part if not isinstance(found[id(clip)], VideoError)] for name, part in splits.items()
-    }
+    probed = unreadable.probe(clips) if PartialState().is_main_process else []
+    infos = broadcast_object_list([probed])[0]
+    found = {id(clip): info for clip, info in zip(clips, infos, strict=True) if isinstance(info, VideoInfo)}
+    kept = {name: [clip for clip in part if id(clip) in found] for name, part in splits.items()}
     if not kept["train"]:
         raise RuntimeError(f"expected clips to train on, none can be read: see {unreadable.path}")
     if PartialState().is_main_process:

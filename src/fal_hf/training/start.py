@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -16,7 +17,7 @@ from ..labeling.labeler import DEFAULT_CHECKPOINT
 from ..model.configuration_fal import PRESETS, FALConfig
 from ..model.modeling_fal import FALVideoClassifierForVideoClassification
 from ..model.video_processing_fal import FALVideoProcessor
-from .data import SINGLE_LABEL
+from .data import SINGLE_LABEL, label_indices
 
 LORA_TARGETS = ("qkv", "o_proj")
 # Weights that were converted before a run, in its output folder.
@@ -36,7 +37,7 @@ class ModelArguments:
             "checkpoint unless this or --config_name is given."
         },
     )
-    model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub id."})
+    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of a Hub id."})
     config_name: str | None = field(
         default=None,
         metadata={"help": f"Train from nothing: a preset ({', '.join(PRESETS)}) or a folder with a config.json."},
@@ -89,11 +90,14 @@ def build_processor(arguments: ModelArguments, source: str | Path, config: FALCo
         changes["frame_interval_seconds"] = arguments.frame_interval_seconds
         changes["frame_stride"] = arguments.frame_stride
     if arguments.config_name in PRESETS:
-        return FALVideoProcessor(**{**_size_of_clips(config.num_frames, config.image_size), **changes})
-    return FALVideoProcessor.from_pretrained(source, revision=arguments.model_revision, **changes)
+        side: int = config.image_size  # pyright: ignore[reportAssignmentType]  # a preset's frames are square
+        return FALVideoProcessor(**{**_size_of_clips(config.num_frames, side), **changes})
+    revision = arguments.model_revision
+    processor = FALVideoProcessor.from_pretrained(source, revision=revision, **changes)
+    return processor  # pyright: ignore[reportReturnType]  # a pair only where it is asked for
 
 
-def _size_of_clips(num_frames: int | None, image_size: int | None) -> dict:
+def _size_of_clips(num_frames: int | None, image_size: int | None) -> dict[str, Any]:
     size = {"size": {"shortest_edge": image_size}, "crop_size": {"height": image_size, "width": image_size}}
     return ({"num_frames": num_frames} if num_frames else {}) | (size if image_size else {})
 
@@ -108,15 +112,17 @@ def build_model(
     Raises:
         ValueError: weights other than the head's are missing or of another shape.
     """
-    fields = {"problem_type": problem_type}
+    fields: dict[str, Any] = {"problem_type": problem_type}
     if arguments.drop_path_rate is not None:
         fields["drop_path_rate"] = arguments.drop_path_rate
     if arguments.config_name:
-        return FALVideoClassifierForVideoClassification(_new_config(arguments, labels, **fields))
+        return FALVideoClassifierForVideoClassification(
+            _new_config(arguments.config_name, arguments, labels, **fields)
+        )
     config = FALConfig.from_pretrained(source, revision=arguments.model_revision)
-    if sorted(config.label2id) != sorted(labels):
+    if sorted(label_indices(config)) != sorted(labels):
         fields |= _label_fields(labels)
-    model, report = FALVideoClassifierForVideoClassification.from_pretrained(
+    loaded = FALVideoClassifierForVideoClassification.from_pretrained(
         source,
         revision=arguments.model_revision,
         dtype=torch.float32,
@@ -124,6 +130,7 @@ def build_model(
         output_loading_info=True,
         **fields,
     )
+    model, report = loaded  # pyright: ignore[reportGeneralTypeIssues]  # the hint leaves out the loading info
     unfit = [*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])]
     unfit = sorted(name for name in unfit if not name.startswith("classifier."))
     if unfit:
@@ -131,8 +138,7 @@ def build_model(
     return model
 
 
-def _new_config(arguments: ModelArguments, labels: Sequence[str], **fields) -> FALConfig:
-    name = arguments.config_name
+def _new_config(name: str, arguments: ModelArguments, labels: Sequence[str], **fields) -> FALConfig:
     fields |= {key: value for key in ("num_frames", "image_size") if (value := getattr(arguments, key))}
     config = FALConfig.from_preset(name) if name in PRESETS else FALConfig.from_pretrained(name)
     if arguments.config_overrides:
@@ -177,7 +183,7 @@ def is_read_as_it_is(source: str | Path, arguments: ModelArguments) -> bool:
     return config.get("model_type") in ("fal", "timesformer")
 
 
-def choose_trained_parameters(model: nn.Module, arguments: ModelArguments) -> nn.Module:
+def choose_trained_parameters(model: FALVideoClassifierForVideoClassification, arguments: ModelArguments) -> nn.Module:
     """Freezes what the arguments say; with LoRA, returns the model with adapters, of which only they are trained."""
     if arguments.lora_rank:
         return add_lora(model, arguments)
@@ -189,7 +195,7 @@ def choose_trained_parameters(model: nn.Module, arguments: ModelArguments) -> nn
     return model
 
 
-def add_lora(model: nn.Module, arguments: ModelArguments) -> nn.Module:
+def add_lora(model: FALVideoClassifierForVideoClassification, arguments: ModelArguments) -> nn.Module:
     """LoRA adapters in every attention step; the head is trained as a whole."""
     try:
         from peft import LoraConfig, get_peft_model
@@ -204,6 +210,7 @@ def add_lora(model: nn.Module, arguments: ModelArguments) -> nn.Module:
     return get_peft_model(model, lora)
 
 
-def without_adapters(model: nn.Module) -> FALVideoClassifierForVideoClassification:
-    """The plain classifier, into which LoRA adapters are merged."""
-    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+def without_adapters(model: FALVideoClassifierForVideoClassification) -> FALVideoClassifierForVideoClassification:
+    """The plain classifier, into which the LoRA adapters of PEFT's wrapper, where it comes in one, are merged."""
+    merge = getattr(model, "merge_and_unload", None)
+    return model if merge is None else merge()

@@ -33,32 +33,40 @@ class EpochCallback(TrainerCallback):
 
 
 class AverageCallback(TrainerCallback):
-    """Keeps a moving average of the weights beside them, in checkpoints too; it is the model in the end."""
+    """
+    Keeps a moving average of the weights beside them, in checkpoints too; it is the model in the end. Without a decay
+    there is none, and nothing happens.
+    """
 
-    def __init__(self, decay: float, checkpoint: str | None):
-        self.decay, self.checkpoint = decay, checkpoint
+    def __init__(self, run: Run):
+        self.decay, self.checkpoint, self.output_dir = run.arguments.recipe.ema_decay, run.checkpoint, run.output_dir
         self.average: AveragedModel | None = None
 
     def on_train_begin(self, args, state, control, model, **kwargs):
         self.average = average_weights(model, self.decay)
-        if self.checkpoint is not None:
-            self.load(self.checkpoint)
+        if self.average is not None and self.checkpoint is not None:
+            load_average(self.average, self.checkpoint)
 
     def on_step_end(self, args, state, control, model, **kwargs):
-        self.average.update_parameters(model)
+        if self.average is not None:
+            self.average.update_parameters(model)
 
     def on_save(self, args, state, control, **kwargs):
-        if state.is_world_process_zero:
-            folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+        if self.average is not None and state.is_world_process_zero:
+            folder = self.output_dir / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
             save_file(self.average.state_dict(), folder / AVERAGE_NAME)
 
     def on_train_end(self, args, state, control, model, **kwargs):
+        if self.average is None:
+            return
         if args.load_best_model_at_end and state.best_model_checkpoint:
-            self.load(state.best_model_checkpoint)
+            load_average(self.average, state.best_model_checkpoint)
         model.load_state_dict(self.average.module.state_dict())
 
-    def load(self, checkpoint: str) -> None:
-        self.average.load_state_dict(load_file(Path(checkpoint) / AVERAGE_NAME))
+
+def load_average(average: AveragedModel, checkpoint: str) -> None:
+    """Reads what a checkpoint has kept of the averaged weights."""
+    average.load_state_dict(load_file(Path(checkpoint) / AVERAGE_NAME))
 
 
 class ClipTrainer(Trainer):
@@ -66,11 +74,10 @@ class ClipTrainer(Trainer):
 
     def __init__(self, run: Run):
         self.run = run
-        recipe = run.arguments.recipe
-        self.averaging = AverageCallback(recipe.ema_decay, run.checkpoint) if recipe.ema_decay else None
-        callbacks = [EpochCallback(run), *([self.averaging] if self.averaging else [])]
-        if recipe.early_stopping_patience:
-            callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
+        self.averaging = AverageCallback(run)
+        callbacks: list[TrainerCallback] = [EpochCallback(run), self.averaging]
+        if patience := run.arguments.recipe.early_stopping_patience:
+            callbacks.append(EarlyStoppingCallback(patience))
         super().__init__(
             model=run.model,
             args=run.arguments.training,
@@ -88,7 +95,11 @@ class ClipTrainer(Trainer):
     def create_optimizer(self, model=None):
         if self.optimizer is None:
             model = self.model if model is None else model
-            self.optimizer = build_optimizer(model, self.args, self.run.arguments.recipe)
+            self.optimizer = build_optimizer(
+                model,  # pyright: ignore[reportArgumentType]  # Trainer has one, which its hint leaves open
+                self.args,
+                self.run.arguments.recipe,
+            )
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer=None):
@@ -105,7 +116,7 @@ class ClipTrainer(Trainer):
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         inputs = self._prepare_inputs(inputs)
-        if self.averaging and self.averaging.average:
+        if self.averaging.average is not None:
             model = self.averaging.average.module
         with self.accelerator.autocast():
             loss, logits = self.run.predict(model, inputs)
@@ -168,7 +179,7 @@ def fit(run: Run) -> TrainingResult:
     figures = trainer.evaluate_splits()
     commit = trainer.save_result(figures)
     return TrainingResult(
-        output_dir=Path(run.arguments.training.output_dir),
+        output_dir=run.output_dir,
         figures=figures,
         training=metrics,
         unreadable=run.unreadable.reasons(),
