@@ -9,6 +9,8 @@ overridden and which takes further callbacks. `accelerate launch` runs it on sev
 processors and its card are in `<output_dir>/model` in the end.
 """
 
+from accelerate import PartialState
+
 from fal_hf.training.arguments import parse_arguments
 from fal_hf.training.run import prepare_run
 from fal_hf.training.trainer import ClipTrainer
@@ -31,3 +33,4 @@ def main(argv: list[str] | None = None) -> None:
 
 if __name__ == "__main__":
     main()
+    PartialState().destroy_process_group()  # of several processes none ends while its threads still wait for others

@@ -3,7 +3,9 @@
 import torch
 from transformers.image_processing_base import BatchFeature
 from transformers.image_utils import ImageInput
-from transformers.processing_utils import Unpack  # pyright: ignore[reportPrivateImportUsage]  # the library's way
+from transformers.processing_utils import (
+    Unpack,  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue]  # as the library's models do
+)
 
 from .frames import FALImageProcessorKwargs, read_clip, split_into_clips
 from .torchvision_frames import TorchvisionPreprocessing

@@ -9,7 +9,9 @@ from PIL import Image
 from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_base import BatchFeature
 from transformers.image_utils import ImageInput, PILImageResampling, SizeDict
-from transformers.processing_utils import Unpack  # pyright: ignore[reportPrivateImportUsage]  # the library's way
+from transformers.processing_utils import (
+    Unpack,  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue]  # as the library's models do
+)
 
 from .frames import ClipPreprocessing, FALImageProcessorKwargs, bgr_order, read_clip, split_into_clips
 

@@ -16,7 +16,7 @@ from huggingface_hub.dataclasses import validate_typed_dict
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.image_processing_base import BatchFeature
 from transformers.processing_utils import (
-    Unpack,  # pyright: ignore[reportPrivateImportUsage]  # the library's way
+    Unpack,  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue]  # as the library's models do
     VideosKwargs,
 )
 from transformers.utils import IMAGE_PROCESSOR_NAME
