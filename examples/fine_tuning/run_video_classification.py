@@ -9,11 +9,9 @@ overridden and which takes further callbacks. `accelerate launch` runs it on sev
 processors and its card are in `<output_dir>/model` in the end.
 """
 
-from accelerate import PartialState
-
 from fal_hf.training.arguments import parse_arguments
 from fal_hf.training.run import prepare_run
-from fal_hf.training.trainer import ClipTrainer
+from fal_hf.training.trainer import ClipTrainer, end_processes
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -33,4 +31,4 @@ def main(argv: list[str] | None = None) -> None:
 
 if __name__ == "__main__":
     main()
-    PartialState().destroy_process_group()  # of several processes none ends while its threads still wait for others
+    end_processes()

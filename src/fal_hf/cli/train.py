@@ -20,12 +20,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs `fal train`; returns the exit status."""
     with as_usage_error(ValueError, RuntimeError, OSError, ImportError):
         with notice("fal train: loading torch ..."):
-            from accelerate import PartialState
             from transformers.utils import logging
 
             from ..training.arguments import parse_arguments
             from ..training.run import prepare_run
-            from ..training.trainer import fit
+            from ..training.trainer import end_processes, fit
 
         logging.set_verbosity_warning()  # Trainer shows its progress
         prepared = prepare_run(parse_arguments(arguments.words, program="fal train"))
@@ -33,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     if prepared.arguments.training.process_index == 0:
         print(prepared.unreadable)
         print_result(result, has_files=prepared.arguments.data.dataset_name is None)
-    PartialState().destroy_process_group()  # of several processes none ends while its threads still wait for others
+    end_processes()
     return 0
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from huggingface_hub import CommitInfo
 from safetensors.torch import load_file, save_file
 from torch.optim.swa_utils import AveragedModel
@@ -185,3 +186,8 @@ def fit(run: Run) -> TrainingResult:
         unreadable=run.unreadable.reasons(),
         commit=commit,
     )
+
+
+def end_processes() -> None:
+    """Ends what the processes of a launched run have in common, so that none exits while its threads wait for others."""
+    PartialState().destroy_process_group()
