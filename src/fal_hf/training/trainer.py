@@ -189,5 +189,5 @@ def fit(run: Run) -> TrainingResult:
 
 
 def end_processes() -> None:
-    """Ends what the processes of a launched run have in common, so that none exits while its threads wait for others."""
+    """Ends what the processes of a launched run share: none is to exit while its threads still wait for others."""
     PartialState().destroy_process_group()
