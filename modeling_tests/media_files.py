@@ -9,6 +9,21 @@ from pathlib import Path
 import av
 import numpy as np
 
+from fal_hf.model.video_info import VideoInfo
+
+# What is known of a video of 10 seconds at 25 frames a second, where no file is needed.
+VIDEO_INFO = VideoInfo(
+    width=64,
+    height=48,
+    start_seconds=0.0,
+    duration_seconds=10.0,
+    num_frames=250,
+    frame_rate=25.0,
+    rotation_degrees=0,
+    codec="h264",
+    pixel_format="yuv420p",
+)
+
 
 def moving_frames(count: int, *, height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
     """(count, height, width, 3) uint8: a coarse random picture that moves, every frame unlike all others."""

@@ -4,22 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from media_files import VIDEO_INFO as INFO
 
 from fal_hf.model.clip_plan import ClipPlan, Sampling
 from fal_hf.model.clip_sampling import strided_indices, strided_instants, uniform_indices, uniform_instants
-from fal_hf.model.video_info import Stretch, VideoInfo
+from fal_hf.model.video_info import Stretch
 
-INFO = VideoInfo(
-    width=64,
-    height=48,
-    start_seconds=0.0,
-    duration_seconds=10.0,
-    num_frames=250,
-    frame_rate=25.0,
-    rotation_degrees=0,
-    codec="h264",
-    pixel_format="yuv420p",
-)
 DEFAULTS = {
     "do_sample_frames": True,
     "num_frames": 8,

@@ -3,20 +3,9 @@
 from dataclasses import replace
 
 import pytest
+from media_files import VIDEO_INFO as INFO
 
-from fal_hf.model.video_info import WHOLE, Stretch, VideoInfo
-
-INFO = VideoInfo(
-    width=64,
-    height=48,
-    start_seconds=0.0,
-    duration_seconds=10.0,
-    num_frames=250,
-    frame_rate=25.0,
-    rotation_degrees=0,
-    codec="h264",
-    pixel_format="yuv420p",
-)
+from fal_hf.model.video_info import WHOLE, Stretch
 
 
 def test_the_whole_of_a_video_is_the_video():

@@ -1,9 +1,10 @@
 """FAL, Framework for Automated Labeling: a space-time transformer that labels videos, for Transformers."""
 
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from .lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from .labeling.aggregation import Segment
@@ -32,7 +33,6 @@ _MODULES = {
     "model.video_processing_fal": ("FALVideoProcessor",),
     "model.video_source": ("VideoError",),
 }
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "FALConfig",
@@ -60,14 +60,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)
 
 
 def _is_command() -> bool:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from ..lazy_names import lazy_names
 from .errors import ConversionError
 from .options import ConversionOptions
 
@@ -10,11 +11,5 @@ if TYPE_CHECKING:
 
 __all__ = ["Conversion", "ConversionError", "ConversionOptions", "convert"]
 
-
-def __getattr__(name: str):
-    """`convert` and what it returns need torch, which takes seconds to import: only who asks for them waits."""
-    if name not in ("Conversion", "convert"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import converter
-
-    return getattr(converter, name)
+# These need torch, which takes seconds to import: only who asks for them waits.
+__getattr__, __dir__ = lazy_names(__name__, {"converter": ("Conversion", "convert")})

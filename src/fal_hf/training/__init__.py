@@ -8,9 +8,10 @@ Fine-tuning and evaluation on labeled clips.
 `fal train` and `fal evaluate` do the same on the command line.
 """
 
-from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
+
+from ..lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from .arguments import read_recipe, recipe_names
@@ -39,7 +40,6 @@ _MODULES = {
     "trainer": ("train",),
     "video_files": ("write_video",),
 }
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "AugmentationArguments",
@@ -64,12 +64,4 @@ if _missing:
         f"fal_hf.training: expected {', '.join(_missing)} to be installed, run `pip install fal-hf[training]`"
     )
 
-
-def __getattr__(name: str):
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)
