@@ -89,6 +89,7 @@ def test_a_parent_that_is_a_label_counts_itself():
     [
         ('{"pan_lfet": "pan"}', "pan_lfet: expected labels of the model"),
         ('{"pan_left": "pan", "pan": "motion", "motion": "pan"}', "its own ancestor"),
+        ('{"pan_left": "pan", "a": "b", "b": "a"}', "its own ancestor"),
         ('["pan"]', "expected an object"),
         ('{"pan_left": 1}', "expected an object"),
         ("{", "Expecting property name"),

@@ -1,6 +1,7 @@
 """The model: sizes, inputs of other sizes, wrong inputs, outputs, initialisation, saving, and how it runs."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -534,3 +535,15 @@ def test_clips_that_are_no_contiguous_memory_have_the_same_logits(scheme):
     channels_last = clip.movedim(2, -1).contiguous().movedim(-1, 2)
     assert not channels_last.is_contiguous()
     torch.testing.assert_close(model(channels_last).logits, model(clip).logits)
+
+
+@pytest.mark.parametrize("attention_type", ["divided_space_time", "joint_space_time"])
+def test_torch_quantizes_the_linears_dynamically(attention_type):
+    model = tiny_model(attention_type=attention_type).eval()
+    clip = random_clip(model.config)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        quantized = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear})
+        difference = (quantized(clip).logits - model(clip).logits).abs().max()
+    assert any("dynamic" in type(module).__module__ for module in quantized.modules())
+    assert 0 < difference < 0.1

@@ -87,6 +87,8 @@ class LabelHierarchy:
         unknown = sorted(parents.keys() - set(labels) - set(parents.values()))
         if unknown:
             raise ValueError(f"{', '.join(unknown)}: expected labels of the model ({', '.join(labels)}) or parents")
+        for name in parents:
+            _ancestors(name, parents)  # refuses circles beside the labels as well
         self.parents = dict(parents)
         self.labels = tuple(dict.fromkeys(parents.values()))
         ancestors = [{label, *_ancestors(label, parents)} for label in labels]

@@ -51,6 +51,11 @@ class Views:
             seconds = getattr(self, name)
             if seconds is not None and not 0 < seconds < float("inf"):
                 raise ValueError(f"{name}: expected a number above 0, got {seconds}")
+        if self.window_seconds is not None and (self.hop_seconds or 0) > self.window_seconds:
+            raise ValueError(
+                f"hop_seconds: expected at most window_seconds, {self.window_seconds}, got {self.hop_seconds}; "
+                "windows further apart leave out what is between them"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

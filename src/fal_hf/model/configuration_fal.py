@@ -174,6 +174,8 @@ class FALConfig(PreTrainedConfig):
         self._require_sizes()
         if not 0 <= self.drop_path_rate < 1:
             raise ValueError(f"expected 0 <= drop_path_rate < 1, got {self.drop_path_rate}")
+        if not 0 < self.layer_norm_eps < float("inf"):
+            raise ValueError(f"expected a layer_norm_eps above 0, got {self.layer_norm_eps}")
 
     def _require_choice(self, field: str, choices: tuple[str, ...]):
         if getattr(self, field) not in choices:
@@ -184,6 +186,7 @@ class FALConfig(PreTrainedConfig):
             "hidden_size",
             "num_hidden_layers",
             "num_attention_heads",
+            "intermediate_size",
             "patch_size",
             "num_channels",
             "num_frames",
@@ -191,13 +194,15 @@ class FALConfig(PreTrainedConfig):
         for field in positive:
             if getattr(self, field) < 1:
                 raise ValueError(f"expected {field} >= 1, got {getattr(self, field)}")
+        if self.classifier_hidden_size is not None and self.classifier_hidden_size < 1:
+            raise ValueError(f"expected classifier_hidden_size >= 1 or None, got {self.classifier_hidden_size}")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"expected num_attention_heads to divide hidden_size, got {self.num_attention_heads} heads "
                 f"for a hidden size of {self.hidden_size}"
             )
-        sides = [self.image_size] if isinstance(self.image_size, int) else list(self.image_size)
-        if len(sides) > 2 or any(side < 1 or side % self.patch_size for side in sides):
+        sides = [self.image_size] * 2 if isinstance(self.image_size, int) else list(self.image_size)
+        if len(sides) != 2 or any(side < 1 or side % self.patch_size for side in sides):
             raise ValueError(
                 f"expected image_size to be one side or [height, width] that patch_size={self.patch_size} divides, "
                 f"got {self.image_size}"

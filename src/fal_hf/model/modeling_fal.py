@@ -122,7 +122,8 @@ class FALPatchEmbeddings(nn.Module):
         self._check(pixel_values)
         patches = pixel_values.unflatten(-1, (-1, self.patch_size)).unflatten(-3, (-1, self.patch_size))
         patches = patches.permute(0, 1, 3, 5, 2, 4, 6).flatten(-3)  # (B, T, H, W, channels·P·P)
-        return self.projection(patches.to(self.projection.weight.dtype))
+        weight = self.projection.weight  # of a quantized Linear a method, which wants float32
+        return self.projection(patches.to(weight.dtype if isinstance(weight, torch.Tensor) else torch.float32))
 
     def _check(self, pixel_values: torch.Tensor):
         expected = f"expected pixel_values of shape (batch, frames, {self.num_channels}, height, width)"
