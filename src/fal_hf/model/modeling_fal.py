@@ -581,9 +581,6 @@ def add_residual(hidden_states: torch.Tensor, residual: torch.Tensor) -> torch.T
     return torch.cat([hidden_states[:, :num_left], hidden_states[:, num_left:] + residual], dim=1)
 
 
-register_timesformer_names(FALConfig.model_type)
-
-
 def output_attentions_of_every_step(forward: Callable) -> Callable:
     """Lets `output_attentions` ask for the weights of all steps that the scheme has, not of the main one only."""
 
@@ -618,6 +615,10 @@ class FALPreTrainedModel(PreTrainedModel):
         },
     }
     _input_embed_layer = "patch_embeddings"
+
+    def __init__(self, config: FALConfig, *args, **kwargs):
+        register_timesformer_names(config.model_type)  # weights are read into a model that is there already
+        super().__init__(config, *args, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):

@@ -5,6 +5,7 @@ The names of transformers' TimeSformer, which the published checkpoints have, an
 `from_pretrained` reads both. Saved is always under FAL's own names.
 """
 
+from functools import cache
 from typing import Any
 
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
@@ -44,8 +45,12 @@ TIMESFORMER_MAPPING = [
 ]
 
 
+@cache
 def register_timesformer_names(model_type: str) -> None:
-    """Lets models of a type read TimeSformer's names; again as well, as a second copy of this code does it."""
+    """
+    Lets models of a type read TimeSformer's names; again as well, as a second copy of this code does it. The first
+    time takes transformers a tenth of a second, which importing FAL should not.
+    """
     register_checkpoint_conversion_mapping(model_type, TIMESFORMER_MAPPING, overwrite=True)
 
 
