@@ -599,3 +599,54 @@ def test_every_video_is_called_by_one_name(written):
         assert name_of(file) == str(path)
     with pytest.raises(TypeError, match="expected a path, a URL, bytes or a seekable binary file object, got int"):
         name_of(3)
+
+
+# ---- what packets and files pretend ----
+
+
+def write_with_a_gap(path, *, b_frames: int, first_behind: int, count: int = 40) -> Path:
+    """A frame each 40 ms, and 5 seconds between two of them; encoders of MP4 then write durations of decoding."""
+    frames = moving_frames(count)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"bf": str(b_frames), "g": "250"})
+        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        for number, image in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts = 40 * number + (5000 if number >= first_behind else 0)
+            frame.time_base = Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+@pytest.mark.parametrize("b_frames", [0, 3])
+@pytest.mark.parametrize("first_behind", [30, 37, 39])
+def test_a_gap_in_time_does_not_lengthen_a_video(tmp_path, suffix, b_frames, first_behind):
+    path = write_with_a_gap(tmp_path / f"gap{suffix}", b_frames=b_frames, first_behind=first_behind)
+    info = probe(path)
+    assert info.duration_seconds == pytest.approx(6.6, abs=0.005) and info.num_frames == 40
+    seconds, images = decode_everything(path)
+    instants = [0.0, 1.0, 3.0, 6.0, 6.56]
+    shown = np.searchsorted(seconds, np.array(instants) + 1e-6, side="right") - 1
+    found = read_frames(path, seconds=instants)
+    np.testing.assert_array_equal(found.frames, np.stack([images[number] for number in shown]))
+    with pytest.raises(VideoError, match=r"ends at 6\.600 s, before the instant 7\.000 s"):
+        read_frames(path, seconds=[7.0])
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.ffconcat", "ffconcat version 1.0\nfile plain.mp4\n"),
+        ("video.mp4", "ffconcat version 1.0\nfile plain.mp4\n"),
+        ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:2,\nplain.ts\n#EXT-X-ENDLIST\n"),
+    ],
+)
+def test_scripts_and_playlists_of_other_files_are_refused(tmp_path, name, text):
+    for video in ("plain.mp4", "plain.ts"):
+        write_video(tmp_path / video, moving_frames(20))
+    (tmp_path / name).write_text(text)
+    with pytest.raises(VideoError, match=rf"{name}: is a script or playlist"):
+        probe(tmp_path / name)

@@ -7,7 +7,7 @@ import av
 from .video_info import VideoInfo
 from .video_pixels import rotation_degrees, upright_shape
 from .video_search import SEEK_DISTANCE_SECONDS
-from .video_source import VideoSource
+from .video_source import ShownEnd, VideoSource
 
 # Files up to this size and length are read through once to be measured; of others only the end is.
 MEASURED_WHOLE_BYTES = 16 * 2**20
@@ -80,16 +80,15 @@ def _end_near(source: VideoSource, start: int, expected_end: int) -> int | None:
 
 def read_to_end(source: VideoSource) -> tuple[int, int | None]:
     """Number of shown packets from here on, and where the last one's frame ends, in ticks."""
-    count, end = 0, None
+    count, end = 0, ShownEnd(source)
     frame_ticks = int(1 / (source.counting_rate * source.time_base))
     while (packet := source.read_packet()) is not None:
         if packet.is_discard:
             continue
         count += 1
         if packet.pts is not None:
-            packet_end = packet.pts + (packet.duration or frame_ticks)
-            end = packet_end if end is None else max(end, packet_end)
-    return count, end
+            end.add(packet.pts, packet.dts, packet.duration or frame_ticks)
+    return count, end.ticks
 
 
 __all__ = ["measure", "read_to_end"]

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import av
 
-from .video_source import VideoSource
+from .video_source import ShownEnd, VideoSource
 
 # A player shows the previous frame where a few are damaged; for longer stretches that would be a made-up still.
 LONGEST_LOSS_SECONDS = 0.5
@@ -73,7 +73,7 @@ class Playhead:
         self.flush_first = False
         self.last_dts: int | None = None
         self.last_keyframe: int | None = None
-        self.end: int | None = None
+        self.end = ShownEnd(self.source)
         self.all_read = False
         self.all_decoded = False
 
@@ -160,7 +160,7 @@ class Playhead:
         if packet.is_discard:
             return
         insort(self.times, time)
-        self.end = max(self.end or time, time + (packet.duration or self._frame_ticks()))
+        self.end.add(time, packet.dts, packet.duration or self._frame_ticks())
 
     def _frame_ticks(self) -> int:
         rate = self.source.frame_rate
@@ -283,6 +283,7 @@ class Playhead:
         return f"is damaged: no frame can be decoded between {last} and the instant {self._seconds(ticks):.3f} s"
 
     def _check_end(self, ticks: int) -> None:
-        if self.all_read and self.end is not None and ticks > self.end + self._frame_ticks():
-            end, asked = self._seconds(self.end), self._seconds(ticks)
+        last = self.end.ticks
+        if self.all_read and last is not None and ticks > last + self._frame_ticks():
+            end, asked = self._seconds(last), self._seconds(ticks)
             raise self.source.error(f"ends at {end:.3f} s, before the instant {asked:.3f} s that was asked for")

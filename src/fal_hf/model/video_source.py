@@ -31,6 +31,8 @@ LIVE_PROTOCOLS = {
     "tcp": "tcp",
 }
 CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
+# Demuxers of scripts and playlists: what they play are other files and places.
+SCRIPT_FORMATS = frozenset({"concat", "hls", "applehttp", "dash", "lavfi", "imf", "webm_dash_manifest"})
 # Demuxers that render text as video; a text file is not a video.
 TEXT_FORMATS = frozenset({"tty", "bin", "xbin", "adf", "idf"})
 FAILURES = (av.error.FFmpegError, OSError, EOFError, MemoryError, UnicodeError, ValueError, OverflowError)
@@ -130,6 +132,11 @@ class VideoSource:
         return VideoSource(self.video, name=self.name, num_threads=num_threads, max_pixels=self.max_pixels)
 
     @property
+    def durations_follow_decoding(self) -> bool:
+        """Whether packets last until the next one is decoded, which is not how long their frames are shown."""
+        return "mp4" in self.container.format.name.split(",")
+
+    @property
     def counting_rate(self) -> Fraction:
         """Frames per second for videos without times; 25 is what FFmpeg takes where nothing is known."""
         return self.frame_rate or Fraction(25)
@@ -184,8 +191,11 @@ class VideoSource:
             raise self.error(f"frames of {width} x {height} pixels are over max_pixels_per_frame = {self.max_pixels}")
 
     def _best_stream(self) -> VideoStream:
-        if TEXT_FORMATS & set(self.container.format.name.split(",")):
+        formats = set(self.container.format.name.split(","))
+        if TEXT_FORMATS & formats:
             raise self.error("holds text, not video")
+        if SCRIPT_FORMATS & formats:
+            raise self.error(f"is a script or playlist ({self.container.format.name}), name the videos themselves")
         streams = [s for s in self.container.streams.video if not s.disposition & Disposition.attached_pic]
         if not streams:
             held = sorted({s.type for s in self.container.streams}) or ["nothing"]
@@ -276,6 +286,38 @@ class VideoSource:
         self.rewind()
         self.is_damaged = False
         self.last_error = None
+
+
+class ShownEnd:
+    """
+    Where the frame that is shown last ends, of the packets so far.
+
+    In MP4 and its kin a packet lasts until the next one is decoded: where that is not when its frame is shown, this is
+    how long no frame is shown, but for the packet that is decoded last.
+
+    Attributes:
+        ticks: in the stream's time base; None where no packet has a time.
+    """
+
+    def __init__(self, source: VideoSource):
+        self.durations_follow_decoding = source.durations_follow_decoding
+        self.latest: int | None = None
+        self.end: int | None = None
+        self.is_shown_later = False
+        self.last_duration = 0
+
+    def add(self, time: int, decoded: int | None, duration: int) -> None:
+        """Notes a packet, in the order of decoding: when its frame is shown and decoded, how long it lasts."""
+        self.is_shown_later |= decoded is not None and decoded != time
+        self.latest = time if self.latest is None else max(self.latest, time)
+        self.end = time + duration if self.end is None else max(self.end, time + duration)
+        self.last_duration = duration
+
+    @property
+    def ticks(self) -> int | None:
+        if self.latest is not None and self.is_shown_later and self.durations_follow_decoding:
+            return self.latest + self.last_duration
+        return self.end
 
 
 class LiveSource(VideoSource):
