@@ -1,4 +1,4 @@
-"""Draws the timeline of a video that `fal label --timeline --output labels.jsonl` has labelled, as SVG.
+"""Draws the timeline of a video that `fal label --timeline --output labels.jsonl` has labeled, as SVG.
 
 Each label that has a segment gets a row: the line is its score in each window, the bars are its segments. Scores of
 labels that are not among a window's best (`--top-k`) are drawn as 0. A strip of the video's frames, each above its own

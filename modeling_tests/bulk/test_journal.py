@@ -159,3 +159,21 @@ def test_a_line_that_is_no_entry_is_damage(path, line):
 
 def test_a_journal_is_beside_its_output(tmp_path):
     assert journal_path(tmp_path / "labels.csv") == tmp_path / "labels.csv.journal"
+
+
+@pytest.mark.parametrize("content", ["shopping list", '{"journal_version": 1, "made_by": {"weights": "other'])
+def test_a_line_without_an_end_that_is_no_torn_header_is_left_as_it_is(path, content):
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    with pytest.raises(JournalError, match="expected the journal of a run of fal, got another file"):
+        Journal(path, MADE_BY)
+    assert path.read_text() == content
+
+
+def test_a_torn_header_is_written_again(path):
+    fill(path, A)
+    header = path.read_bytes().splitlines(keepends=True)[0]
+    for length in (1, len(header) // 2, len(header) - 1):
+        path.write_bytes(header[:length])
+        Journal(path, MADE_BY).close()
+        assert path.read_bytes() == header

@@ -201,6 +201,18 @@ def test_an_unknown_suffix_is_refused_with_those_there_are(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("videos", "names"),
+    [
+        (["a/x.mp4", "b/x.mp4", "b/x-2.mp4"], ["x", "x-2", "x-2-2"]),
+        (["x-2.mp4", "a/x.mp4", "b/x.mp4", "c/x.mp4"], ["x-2", "x", "x-3", "x-4"]),
+    ],
+)
+def test_a_numbered_name_never_meets_anothers_own(tmp_path, videos, names):
+    paths = write_labels(tmp_path / "{name}.vtt", [{**SHORT, "video": video} for video in videos])
+    assert [path.stem for path in paths] == names
+
+
 def test_labels_of_a_stretch_stand_at_its_place_in_the_video():
     labels = [{"label": "a", "score": 0.75}]
     record = {"video": "v.mp4", "labels": labels, "num_clips": 1, "duration_seconds": 2.0, "frame_rate": 10.0}

@@ -135,6 +135,8 @@ class Journal:
         with open(path, "rb") as file:
             for line in file:
                 if not line.endswith(b"\n"):
+                    if end == 0:
+                        self._check_torn_header(line, path)
                     break
                 if end == 0:
                     self._check_header(_parse_header(line, path), path)
@@ -149,6 +151,11 @@ class Journal:
 
     def _note(self, path: Path, offset: int, entry: JournalEntry) -> None:
         self.places[entry.key] = _Place(path, offset, entry.identity, "error" in entry.record)
+
+    def _check_torn_header(self, line: bytes, path: Path) -> None:
+        """A kill may have torn the first line; a file that does not begin as it does is somebody else's."""
+        if not json.dumps(vars(JournalHeader(made_by=self.made_by))).encode().startswith(line):
+            raise _foreign(path)
 
     def _check_header(self, header: JournalHeader, path: Path) -> None:
         before = header.made_by
@@ -168,9 +175,7 @@ def _parse_header(line: bytes, path: Path) -> JournalHeader:
         case {"journal_version": version, "made_by": dict() as made_by} if version == JOURNAL_VERSION:
             return JournalHeader(made_by=made_by)
         case dict():
-            raise JournalError(
-                f"{path}: expected the journal of a run of fal, got another file; choose another output"
-            )
+            raise _foreign(path)
     raise _damage(path, 0)
 
 
@@ -188,6 +193,10 @@ def _parse(line: bytes) -> Any:
         return json.loads(line)
     except ValueError:
         return None
+
+
+def _foreign(path: Path) -> JournalError:
+    return JournalError(f"{path}: expected the journal of a run of fal, got another file; choose another output")
 
 
 def _damage(path: Path, offset: int) -> JournalError:

@@ -161,9 +161,9 @@ def _write_parquet(path: Path, records: Iterable[Record]) -> list[Path]:
 
 def _write_webvtt(path: Path, records: Iterable[Record]) -> list[Path]:
     written: dict[Path, None] = {}
-    used: Counter[str] = Counter()
+    names = _FileNames()
     for record in records:
-        target = _path_for(path, record["video"], used)
+        target = Path(str(path).replace(NAME, names.of(record["video"])))
         if target in written:
             raise OutputError(f"{path}: expected {NAME} in the path where there are several videos, one file each")
         with whole_file(target) as file:
@@ -172,12 +172,20 @@ def _write_webvtt(path: Path, records: Iterable[Record]) -> list[Path]:
     return list(written)
 
 
-def _path_for(path: Path, video: str, used: Counter[str]) -> Path:
-    """The path with the video's own name in it; videos of the same name are numbered in their order."""
-    name = Path(video.split("?")[0]).stem
-    used[name] += 1
-    numbered = name if used[name] == 1 else f"{name}-{used[name]}"
-    return Path(str(path).replace(NAME, numbered))
+class _FileNames:
+    """Names of files for videos: each video's own, numbered in their order where several would be the same."""
+
+    def __init__(self):
+        self.used: Counter[str] = Counter()
+        self.taken: set[str] = set()
+
+    def of(self, video: str) -> str:
+        own = name = Path(video.split("?")[0]).stem
+        while name in self.taken:
+            self.used[own] += 1
+            name = f"{own}-{self.used[own] + 1}"
+        self.taken.add(name)
+        return name
 
 
 def _webvtt_blocks(record: Record) -> Iterator[str]:
