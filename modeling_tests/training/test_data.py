@@ -128,6 +128,33 @@ def test_too_few_groups_to_hold_out_are_refused():
         data.split_clips(make_clips(20, per_group=10), shares={"validation": 0.2}, seed=0)
 
 
+@pytest.mark.parametrize(("per_class", "held_out"), [(2, 1), (3, 1), (6, 1), (8, 1)])
+@pytest.mark.parametrize("num_classes", [2, 5])
+def test_small_sets_hold_out_a_clip_of_each_class(per_class, held_out, num_classes):
+    labels = [f"class {number}" for number in range(num_classes)]
+    clips = [replace(clip, group=None) for clip in make_clips(per_class * num_classes, labels=labels)]
+    splits = data.split_clips(clips, shares={"validation": 0.15}, seed=0)
+    counts = Counter(clip.labels[0] for clip in splits["validation"])
+    assert set(counts) == set(labels) and max(counts.values()) <= held_out + 1
+    assert {clip.labels[0] for clip in splits["train"]} == set(labels)
+
+
+def test_a_single_clip_of_each_class_cannot_be_split():
+    clips = [replace(clip, group=None) for clip in make_clips(5, labels="abcde")]
+    with pytest.raises(ValueError, match="expected at least 2 clips of a class to hold some out"):
+        data.split_clips(clips, shares={"validation": 0.15}, seed=0)
+
+
+def test_files_of_class_folders_that_are_no_videos_are_left_out(tmp_path):
+    write_class_folders(tmp_path, per_class=2)
+    (tmp_path / CLASSES[0] / "thumbnail.jpg").write_bytes(b"")
+    (tmp_path / CLASSES[0] / "notes.txt").write_text("")
+    assert len(data.read_class_folders(tmp_path)) == 2 * len(CLASSES)
+    (tmp_path / "only" / "class").mkdir(parents=True)
+    with pytest.raises(ValueError, match="expected videos in its folders, found none"):
+        data.read_class_folders(tmp_path / "only")
+
+
 def test_leaks_are_refused():
     clips = make_clips(4, per_group=2)
     with pytest.raises(ValueError, match="group film 0: expected it in one split"):

@@ -14,15 +14,8 @@ from ..labeling.manifests import ROW_READERS, Row, read_rows, stretch_of
 from ..labeling.records import Record, failed_record
 from ..model.video_file import VideoError, probe
 from ..model.video_info import WHOLE, Stretch
-from ..model.video_source import is_url
+from ..model.video_source import is_url, is_video_name
 
-# Containers that are looked for in folders; a file that is named is taken whatever it is called.
-VIDEO_SUFFIXES = frozenset(
-    {
-        *{".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"},
-        *{".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"},
-    }
-)
 # The column of a CSV manifest, or the key of a JSON Lines one, that names the video: the first of these that is there.
 MANIFEST_COLUMNS = ("video", "path", "file_name", "url")
 STANDARD_INPUT = "-"
@@ -168,12 +161,8 @@ def _walk(folder: str) -> list[str]:
     found = []
     for parent, folders, files in os.walk(folder):
         folders.sort()
-        found += [os.path.join(parent, file) for file in sorted(files) if _is_video_name(file)]
+        found += [os.path.join(parent, file) for file in sorted(files) if is_video_name(file)]
     return found
-
-
-def _is_video_name(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
 
 
 def _find_remote(url: str) -> Sequence[str]:
@@ -186,7 +175,7 @@ def _find_remote(url: str) -> Sequence[str]:
     is_folder = url.endswith("/")
     found = filesystem.find(path, detail=True) if is_folder else filesystem.glob(path, detail=True)
     files = sorted(name for name, about in found.items() if about["type"] == "file")
-    names = [name for name in files if not is_folder or _is_video_name(name)]
+    names = [name for name in files if not is_folder or is_video_name(name)]
     return _checked(url, [filesystem.unstrip_protocol(name) for name in names])
 
 

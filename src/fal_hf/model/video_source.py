@@ -20,6 +20,13 @@ NETWORK_TIMEOUT_SECONDS = 30.0
 RESYNC_ATTEMPTS = 10_000
 # Up to this size handing frames from thread to thread costs more than it saves.
 SINGLE_THREAD_PIXELS = 2**19
+# Containers that are looked for in folders; a file that is named is taken whatever it is called.
+VIDEO_SUFFIXES = frozenset(
+    {
+        *{".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"},
+        *{".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"},
+    }
+)
 # Live sources: which protocols a URL of each scheme may use, and FFmpeg's name of a system's cameras.
 LIVE_PROTOCOLS = {
     "rtsp": "rtsp,rtp,rtcp,udp,tcp,tls",
@@ -92,6 +99,11 @@ def _reason_of(error: BaseException) -> str:
     if isinstance(error, av.error.InvalidDataError):
         return "not a video, or one that is damaged beyond reading (invalid data)"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def is_video_name(name: str) -> bool:
+    """Whether a file of a folder is taken for a video, by its suffix."""
+    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
 
 
 def is_url(video: Video) -> bool:

@@ -22,6 +22,7 @@ from ..labeling.aggregation import MULTI_LABEL
 from ..labeling.manifests import ROW_READERS, read_rows, stretch_of
 from ..model.video_file import Video
 from ..model.video_info import Stretch
+from ..model.video_source import is_video_name
 
 SINGLE_LABEL = "single_label_classification"
 SPLITS = ("train", "validation", "test")
@@ -139,21 +140,24 @@ def _read_files(arguments: DataArguments) -> list[LabeledClip]:
 
 def read_class_folders(folder: str | Path) -> list[LabeledClip]:
     """
-    The files in the folders of a folder, which are the classes; hidden files are left out, paths are absolute.
+    The videos in the folders of a folder, which are the classes; hidden files are left out, paths are absolute.
 
     Raises:
-        ValueError: there is no such folder, or none in it.
+        ValueError: there is no such folder, none in it, or no video in them.
     """
     folder = Path(folder).absolute()
     classes = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     if not classes:
         raise ValueError(f"{folder}: expected a folder with a folder of clips for each class")
-    return [
+    clips = [
         LabeledClip(path=str(path), labels=(one.name,))
         for one in classes
         for path in sorted(one.rglob("*"))
-        if path.is_file() and not path.name.startswith(".")
+        if path.is_file() and not path.name.startswith(".") and is_video_name(path.name)
     ]
+    if not clips:
+        raise ValueError(f"{folder}: expected videos in its folders, found none; they are known by their suffix")
+    return clips
 
 
 def read_manifest(path: str | Path) -> list[LabeledClip]:
@@ -282,8 +286,12 @@ def split_clips(
 
     Args:
         clips: All clips.
-        shares: For each split to make: its share of all clips that name no split, in [0, 1).
+        shares: For each split to make: its share of all clips that name no split, in [0, 1). It is larger where
+            every class is too small for it: of two clips one is held out.
         seed: The same seed makes the same splits.
+
+    Raises:
+        ValueError: too few groups, or a single clip of every class, to hold some out.
     """
     splits = {name: [clip for clip in clips if clip.split == name] for name in SPLITS}
     undecided = [clip for clip in clips if clip.split is None]
@@ -300,13 +308,18 @@ def _hold_out(clips: list[LabeledClip], share: float, *, seed: int) -> tuple[lis
     counts = Counter(label for clip in clips for label in clip.labels)
     classes = [min(clip.labels, key=lambda label: (counts[label], label), default="") for clip in clips]
     groups = [clip.group if clip.group is not None else f"\0{clip.path}" for clip in clips]
-    num_groups, least = len(set(groups)), max(2, round(1 / share))
-    if num_groups < least:
+    num_groups, least, largest = len(set(groups)), max(2, round(1 / share)), max(Counter(classes).values())
+    if largest < 2:
+        raise ValueError(
+            "expected at least 2 clips of a class to hold some out, got one of each; name the validation and test "
+            "clips yourself, or train without (--train_val_split 0)"
+        )
+    if num_groups < least and any(clip.group is not None for clip in clips):
         raise ValueError(
             f"expected at least {least} groups of clips to hold out a share of {share:.2f}, got {num_groups}; "
             "name the validation and test clips yourself, or choose a larger share"
         )
-    num_folds, num_held = _count_folds(share, most=min(num_groups, max(least, 10)))
+    num_folds, num_held = _count_folds(share, most=min(num_groups, largest, max(least, 10)))
     folds = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class of fewer clips than folds is in some of them only
