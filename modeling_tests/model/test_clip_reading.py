@@ -58,6 +58,15 @@ def test_repeated_frames_are_refused_by_the_videos_name_in_both_ways(video):
                 read()
 
 
+def test_more_frames_than_fit_are_refused_before_they_are_copied(video):
+    plan = ClipPlan(positions=np.zeros((1, 10**7), np.int64))
+    with (
+        VideoFile(video) as file,
+        pytest.raises(VideoError, match=r"moving\.mp4: 10000000 frames .* max_output_bytes"),
+    ):
+        read_all_clips(file, plan)
+
+
 # ---- dealing frames out ----
 
 

@@ -650,3 +650,11 @@ def test_scripts_and_playlists_of_other_files_are_refused(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     with pytest.raises(VideoError, match=rf"{name}: is a script or playlist"):
         probe(tmp_path / name)
+
+
+def test_the_url_of_a_file_is_its_path(tmp_path):
+    path = write_video(tmp_path / "a b%20c.mp4", moving_frames(5))
+    assert path.as_uri().startswith("file:///")
+    assert probe(path.as_uri()) == probe(path)
+    with pytest.raises(VideoError, match=r"file:///no/such\.mp4: no such file"):
+        probe("file:///no/such.mp4")

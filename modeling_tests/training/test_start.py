@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_fal import tiny_model
+from tiny_fal import tiny_config, tiny_model
 
 pytest.importorskip("accelerate")
 pytest.importorskip("sklearn")
@@ -30,6 +30,18 @@ def test_the_labels_of_a_checkpoint_keep_their_order_and_head(tiny_checkpoint):
     new = build_model(ModelArguments(), labels=["x", "y"], **options)
     assert new.config.id2label == {0: "x", 1: "y"} and new.classifier.weight.shape[0] == 2
     assert torch.equal(new.fal.layernorm.weight, start.fal.layernorm.weight)
+
+
+@pytest.mark.parametrize("image_size", [16, [16, 24]])
+def test_a_folder_with_a_configuration_alone_gets_a_processor_of_its_sizes(tmp_path, image_size):
+    tiny_config(image_size=image_size, num_frames=6).save_pretrained(tmp_path)
+    arguments = ModelArguments(config_name=str(tmp_path))
+    model = build_model(arguments, tmp_path, labels=["a", "b"], problem_type=SINGLE_LABEL)
+    processor = build_processor(arguments, tmp_path, model.config)
+    clip = torch.zeros(10, 3, 40, 60, dtype=torch.uint8)
+    inputs = processor(clip, return_tensors="pt")
+    assert inputs["pixel_values"].shape[1:] == (6, 3, *((16, 16) if image_size == 16 else (16, 24)))
+    assert model(**inputs).logits.shape == (1, 2)
 
 
 def test_weights_that_do_not_fit_their_configuration_are_refused(tiny_checkpoint, tmp_path):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from .clip_plan import ClipPlan
-from .video_file import VideoFile, VideoFrame, VideoFrames
+from .video_file import VideoFile, VideoFrame, VideoFrames, check_output_size
 from .video_source import reported
 
 
@@ -50,6 +50,7 @@ def read_all_clips(video: VideoFile, plan: ClipPlan) -> tuple[VideoFrames, np.nd
     frames = video.read(indices=positions) if plan.counts_frames else video.read(seconds=positions)
     with reported(video.name):
         plan.check_repeats(frames.seconds[rows])
+    check_output_size(video.name, rows.size, frames.frames.shape[1:])
     return frames, rows
 
 

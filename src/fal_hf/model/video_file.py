@@ -519,10 +519,7 @@ class _Output:
             self.frames.resize((count + count // 2, *self.shape), refcheck=False)
 
     def _check_size(self, count: int) -> None:
-        size = count * math.prod(self.shape)
-        if size > self.max_bytes:
-            what = f"{count} frames of {self.shape[1]} x {self.shape[0]} take {size} bytes"
-            raise self.source.error(f"{what}, over max_output_bytes = {self.max_bytes}: ask for fewer frames")
+        check_output_size(self.source.name, count, self.shape, self.max_bytes)
 
     def result(self, *, counting_rate: float | None) -> VideoFrames:
         """All frames; with a counting rate, where times say nothing, their times are number / rate."""
@@ -537,6 +534,14 @@ class _Output:
             indices[where] = np.repeat(known, repeats)
             seconds = seconds if counting_rate is None else indices / counting_rate
         return VideoFrames(frames=self.frames, seconds=seconds, indices=indices)
+
+
+def check_output_size(name: str, count: int, shape: tuple[int, ...], max_output_bytes: int = MAX_OUTPUT_BYTES) -> None:
+    """Raises a VideoError where so many frames, (H, W, 3) uint8 of a video of this name, take too many bytes."""
+    size = count * math.prod(shape)
+    if size > max_output_bytes:
+        what = f"{count} frames of {shape[1]} x {shape[0]} take {size} bytes"
+        raise VideoError(name, f"{what}, over max_output_bytes = {max_output_bytes}: ask for fewer frames")
 
 
 def _positions_of(rows: np.ndarray) -> list[np.ndarray]:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import av
 import av.error
@@ -106,6 +108,13 @@ def is_video_name(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
 
 
+def _as_path(video: Video) -> Video:
+    """A file's URL as its path; anything else as it is."""
+    if isinstance(video, str) and video.lower().startswith("file://"):
+        return url2pathname(urlsplit(video).path)
+    return video
+
+
 def is_url(video: Video) -> bool:
     return isinstance(video, str) and video.lower().startswith(("http://", "https://"))
 
@@ -114,7 +123,7 @@ class VideoSource:
     """One open container and its best video stream: reads packets, decodes them, seeks."""
 
     def __init__(self, video: Video, *, name: str, num_threads: int | None, max_pixels: int):
-        self.video = video
+        self.video = _as_path(video)
         self.name = name
         self.num_threads = num_threads
         self.max_pixels = max_pixels

@@ -9,6 +9,7 @@ import torch
 from accelerate import PartialState
 from torch import nn
 from transformers import PreTrainedConfig
+from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, VIDEO_PROCESSOR_NAME
 
 from ..conversion import ConversionOptions, convert
 from ..hub.model_card import LICENSES
@@ -84,22 +85,33 @@ class ModelArguments:
 
 
 def build_processor(arguments: ModelArguments, source: str | Path, config: FALConfig) -> FALVideoProcessor:
-    """The checkpoint's processor, or for a preset a new one, with the clip's sizes as the arguments change them."""
+    """The checkpoint's processor, or a new one for a configuration by itself, of the sizes that arguments give."""
     changes = _size_of_clips(arguments.num_frames, arguments.image_size)
     if arguments.frame_interval_seconds or arguments.frame_stride or arguments.spread_frames:
         changes["frame_interval_seconds"] = arguments.frame_interval_seconds
         changes["frame_stride"] = arguments.frame_stride
-    if arguments.config_name in PRESETS:
-        side: int = config.image_size  # pyright: ignore[reportAssignmentType]  # a preset's frames are square
-        return FALVideoProcessor(**{**_size_of_clips(config.num_frames, side), **changes})
+    if arguments.config_name in PRESETS or _has_configuration_only(arguments.config_name):
+        return FALVideoProcessor(**{**_size_of_clips(config.num_frames, config.image_size), **changes})
     revision = arguments.model_revision
     processor = FALVideoProcessor.from_pretrained(source, revision=revision, **changes)
     return processor  # pyright: ignore[reportReturnType]  # a pair only where it is asked for
 
 
-def _size_of_clips(num_frames: int | None, image_size: int | None) -> dict[str, Any]:
-    size = {"size": {"shortest_edge": image_size}, "crop_size": {"height": image_size, "width": image_size}}
-    return ({"num_frames": num_frames} if num_frames else {}) | (size if image_size else {})
+def _has_configuration_only(name: str | None) -> bool:
+    """Whether a name is that of a folder without a processor."""
+    return (
+        name is not None
+        and (Path(name) / CONFIG_NAME).is_file()
+        and not any((Path(name) / file).is_file() for file in (VIDEO_PROCESSOR_NAME, IMAGE_PROCESSOR_NAME))
+    )
+
+
+def _size_of_clips(num_frames: int | None, image_size: int | Sequence[int] | None) -> dict[str, Any]:
+    sizes: dict[str, Any] = {"num_frames": num_frames} if num_frames else {}
+    if image_size:
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        sizes |= {"size": {"shortest_edge": max(height, width)}, "crop_size": {"height": height, "width": width}}
+    return sizes
 
 
 def build_model(
