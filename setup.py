@@ -98,7 +98,7 @@ setup(
         "transformers>=5.17,<6",
         "safetensors>=0.5",
         "huggingface_hub>=1.0",
-        "av>=14",
+        "av>=14,<19",  # 19 has no metadata_errors, and takes the end of an HTTP stream for a failure
         "numpy>=1.26",
         "pillow>=11",
         "tqdm>=4.66",
