@@ -5,7 +5,9 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
@@ -353,6 +355,24 @@ def test_a_file_object_is_read_at_one_place_at_a_time(written, sources):
     with open(written("long.mp4"), "rb") as file:
         assert_shows(read_frames(file, seconds=[5.0, 25.0, 45.0], num_threads=4), [50, 250, 450], seconds, images)
     assert len(sources) == 1
+
+
+@pytest.mark.parametrize("late", [0, 1, 2])
+def test_frames_are_right_whichever_thread_comes_late(written, monkeypatch, late):
+    class Unfair(ThreadPoolExecutor):
+        """One of three tasks begins when the others are done."""
+
+        begun = 0
+
+        def submit(self, function, /, *arguments):
+            delay = 0.5 if self.begun % 3 == late else 0.0
+            self.begun += 1
+            return super().submit(lambda: time.sleep(delay) or function(*arguments))
+
+    monkeypatch.setattr(video_file, "ThreadPoolExecutor", Unfair)
+    seconds = [5.0, 16.0, 27.0, 38.0, 49.0, 60.0]
+    frames = stream_frames(written("long.mp4"), seconds=seconds, num_threads=3)
+    assert [frame.seconds for frame in frames] == pytest.approx(seconds)
 
 
 def test_what_fails_far_ahead_fails_when_it_is_reached_and_leaves_nothing_open(written, sources):

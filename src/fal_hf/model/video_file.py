@@ -22,7 +22,6 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import repeat, starmap
-from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 import av
@@ -447,26 +446,28 @@ def _cut_into_blocks(seconds: np.ndarray) -> list[np.ndarray]:
 
 
 def _read_side_by_side(source: VideoSource, blocks: list[np.ndarray], num_readers: int) -> Iterator[VideoFrame]:
-    """The frames of all blocks in order; several decoders of one thread each are that many blocks ahead."""
-    idle: SimpleQueue[_InstantReader] = SimpleQueue()
+    """
+    The frames of all blocks in order; several decoders of one thread each are that many blocks ahead.
+
+    A decoder never goes back: it takes a later block than the one that it has read, whichever thread runs first.
+    """
     waiting, pending = deque(blocks), deque()
+    free: deque[_InstantReader | None] = deque([None] * num_readers)
     with ExitStack() as stack:
 
-        def read(block: np.ndarray) -> list[VideoFrame]:
-            try:
-                reader = idle.get_nowait()
-            except Empty:
+        def read(reader: _InstantReader | None, block: np.ndarray) -> tuple[_InstantReader, list[VideoFrame]]:
+            if reader is None:
                 reader = _InstantReader(stack.enter_context(closing(source.reopened(num_threads=1))))
-            frames = list(reader.read(block))
-            idle.put(reader)
-            return frames
+            return reader, list(reader.read(block))
 
         pool = ThreadPoolExecutor(num_readers)
         try:
             while waiting or pending:
-                while waiting and len(pending) < num_readers:
-                    pending.append(pool.submit(read, waiting.popleft()))
-                yield from pending.popleft().result()
+                while waiting and free:
+                    pending.append(pool.submit(read, free.popleft(), waiting.popleft()))
+                reader, frames = pending.popleft().result()
+                free.append(reader)
+                yield from frames
         finally:
             pool.shutdown(cancel_futures=True)
 
