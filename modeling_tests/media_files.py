@@ -19,6 +19,7 @@ VIDEO_INFO = VideoInfo(
     duration_seconds=10.0,
     num_frames=250,
     frame_rate=25.0,
+    is_steady=True,
     rotation_degrees=0,
     codec="h264",
     pixel_format="yuv420p",

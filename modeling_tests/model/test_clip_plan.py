@@ -35,14 +35,16 @@ def sampling(**options) -> Sampling:
         ({"frame_interval_seconds": 0.5}, INFO, strided_instants(10.0, 8, stride_seconds=0.5)),
         ({"fps": 2.0}, INFO, uniform_instants(10.0, 20)),
         ({"frame_stride": 4}, INFO, strided_indices(250, 8, stride=4)),
-        ({"frame_stride": 5}, replace(INFO, num_frames=None), strided_instants(10.0, 8, stride_seconds=0.2)),
-        ({}, replace(INFO, num_frames=5), uniform_indices(5, 8)),
+        ({"frame_stride": 4, "start_seconds": 2.01}, INFO, strided_indices(250, 8, stride=4, start=50)),
+        ({"frame_stride": 4, "end_seconds": 0.5, "num_clips": 2}, INFO, strided_indices(13, 8, stride=4, num_clips=2)),
+        ({}, replace(INFO, num_frames=5, duration_seconds=0.2), uniform_indices(5, 8)),
+        ({"start_seconds": 9.84}, INFO, uniform_indices(250, 8, start=246)),
         ({"end_seconds": 4.0}, INFO, uniform_instants(4.0, 8)),
         ({"end_seconds": 99.0, "start_seconds": 6.0}, INFO, uniform_instants(10.0, 8, start_seconds=6.0)),
     ],
 )
 def test_the_plan_of_a_file_counts_frames_or_names_instants(options, info, expected):
-    plan = sampling(**options).plan(info)
+    plan = sampling(**options).plan(info, frame_seconds=lambda: np.arange(info.num_frames) / 25)
     assert plan.counts_frames == (expected.dtype.kind == "i") and plan.may_repeat
     np.testing.assert_array_equal(plan.positions, expected)
 
@@ -54,8 +56,23 @@ def test_a_stretch_is_planned_like_a_video_of_its_length(options):
     np.testing.assert_array_equal(stretched.positions, 3.0 + alone.positions)
 
 
-def test_frames_of_a_stretch_are_never_counted_from_the_files_beginning():
-    assert not sampling(frame_stride=4).plan(INFO, Stretch(3.0, 7.0)).counts_frames
+def test_frames_of_a_stretch_are_counted_from_its_beginning_to_its_end():
+    plan = sampling(frame_stride=20).plan(INFO, Stretch(3.0, 7.0), frame_seconds=lambda: np.arange(250) / 25)
+    assert plan.positions.tolist() == [[75, 95, 115, 135, 155, 174, 174, 174]]
+
+
+def test_frames_that_come_irregularly_are_counted_as_they_come():
+    frame_seconds = np.concatenate([np.arange(100) / 100, 1 + np.arange(9)])
+    info = replace(INFO, num_frames=109, frame_rate=10.9)
+    plan = sampling(frame_stride=1, start_seconds=2.5).plan(info, frame_seconds=lambda: frame_seconds)
+    assert plan.positions.tolist() == [[101, 102, 103, 104, 105, 106, 107, 108]]
+    held = sampling(start_seconds=5.5).plan(info, frame_seconds=lambda: frame_seconds)
+    assert held.counts_frames is False  # their mean rate does not show how few are left: they are spread over the time
+
+
+def test_without_the_times_of_frames_a_stride_is_taken_times_their_mean_distance():
+    plan = sampling(frame_stride=5).plan(INFO)
+    np.testing.assert_array_equal(plan.positions, strided_instants(10.0, 8, stride_seconds=0.2))
 
 
 @pytest.mark.parametrize(

@@ -241,7 +241,7 @@ def test_a_large_file_is_measured_at_its_end_alone(written, monkeypatch):
         assert probe(written(name)).duration_seconds == pytest.approx(info.duration_seconds, abs=1e-6)
 
 
-def test_a_long_file_is_measured_at_its_end_alone_however_small_it_is(written, monkeypatch):
+def test_a_long_mp4_file_is_measured_at_its_end_alone_however_small_it_is(written, monkeypatch):
     read = []
     read_packet = video_source.VideoSource.read_packet
     monkeypatch.setattr(video_source.VideoSource, "read_packet", lambda self: read.append(1) or read_packet(self))
@@ -654,6 +654,34 @@ def test_a_gap_in_time_does_not_lengthen_a_video(tmp_path, suffix, b_frames, fir
     np.testing.assert_array_equal(found.frames, np.stack([images[number] for number in shown]))
     with pytest.raises(VideoError, match=r"ends at 6\.600 s, before the instant 7\.000 s"):
         read_frames(path, seconds=[7.0])
+
+
+def test_the_frame_rate_is_the_mean_whatever_the_header_says(written, monkeypatch):
+    info = probe(written("irregular.mkv"))
+    assert info.frame_rate == pytest.approx(120 / info.duration_seconds) and not info.is_steady
+    assert probe(written("plain.mp4")).is_steady
+    monkeypatch.setattr(video_measuring, "MEASURED_WHOLE_BYTES", 0)  # the end of a large file does not bear it out
+    assert probe(written("irregular.mkv")) == info
+
+
+def test_a_number_of_frames_that_the_header_makes_up_is_not_believed(tmp_path):
+    path = write_video(
+        tmp_path / "ticks.avi",
+        moving_frames(70),
+        rate=1000,
+        codec="mpeg4",
+        pts=[1000 * number for number in range(70)],
+    )
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].frames > 60_000
+    info = probe(path)
+    assert info.num_frames == 70 and info.frame_rate == pytest.approx(1.0, rel=0.02)
+
+
+def test_the_times_of_all_frames_are_those_of_decoding_everything(written):
+    for name in ("plain.mp4", "irregular.mkv", "open_gop.ts", "raw.h264", "reordered.avi"):
+        with VideoFile(written(name)) as video:
+            np.testing.assert_allclose(video.frame_seconds(), decode_everything(written(name))[0], rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 import io
 import json
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
+from media_files import moving_frames, write_video
 from PIL import Image
 
 from fal_hf.model.image_processing_fal import FALImageProcessor
@@ -398,3 +400,31 @@ def test_input_that_is_no_video_is_refused_by_name(processor, tmp_path):
     for nothing in ([], None, 3, {"video": 1}):
         with pytest.raises(ValueError, match="Expected frames"):
             processor(nothing)
+
+
+def test_frames_that_come_irregularly_are_counted_and_timed_as_they_come(tmp_path, processor):
+    times = np.cumsum(np.random.default_rng(0).integers(40, 900, 110)).tolist()
+    for suffix in (".mkv", ".mp4"):
+        path = write_video(tmp_path / f"irregular{suffix}", moving_frames(110), pts=times, time_base=Fraction(1, 1000))
+        (clip,) = processor.sample_clips(path, frame_stride=10)
+        assert clip.metadata.frames_indices == list(range(0, 10 * processor.num_frames, 10))
+        start_seconds = (times[50] - times[0]) / 1000 + 0.01
+        (clip,) = processor.sample_clips(path, frame_stride=1, start_seconds=start_seconds)
+        assert clip.metadata.frames_indices == list(range(50, 50 + processor.num_frames))
+        (clip,) = processor.sample_clips(path, start_seconds=start_seconds)
+        assert clip.metadata.frames_indices is None
+        assert (
+            start_seconds - 1 < clip.metadata.frames_seconds[0] < clip.metadata.frames_seconds[-1] < times[-1] / 1000
+        )
+
+
+def test_an_avi_file_of_a_tick_a_millisecond_starts_where_it_is_asked_to(tmp_path, processor):
+    path = write_video(
+        tmp_path / "ticks.avi",
+        moving_frames(100),
+        rate=1000,
+        codec="mpeg4",
+        pts=[40 * number for number in range(100)],
+    )
+    (clip,) = processor.sample_clips(path, start_seconds=2)
+    assert clip.metadata.frames_seconds[0] == pytest.approx(2 + 2 / processor.num_frames / 2, abs=0.041)

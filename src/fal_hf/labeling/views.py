@@ -127,8 +127,13 @@ class ViewReader:
                 clips, windows = self._plan_windows(info, stretch)
                 num_clips = len(clips.positions) // len(windows.starts)
                 return ViewPlan(clips=clips, layout=ViewLayout(**about, num_clips=num_clips, windows=windows))
-            num_clips = self.views.num_clips
-            clips = self.processor.plan_clips(video.info, stretch=stretch, num_clips=num_clips, do_sample_frames=True)
+            clips = self.processor.plan_clips(
+                video.info,
+                stretch=stretch,
+                num_clips=self.views.num_clips,
+                frame_seconds=video.frame_seconds,
+                do_sample_frames=True,
+            )
             return ViewPlan(clips=clips, layout=ViewLayout(**about, num_clips=len(clips.positions)))
 
     def read(self, video: VideoFile, plan: ViewPlan) -> Iterator[list[np.ndarray]]:

@@ -3,13 +3,14 @@
 Arithmetic only: a plan follows from what is known of a video, before a frame of it is read.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from .clip_sampling import strided_indices, strided_instants, uniform_indices, uniform_instants
-from .video_info import WHOLE, Stretch, VideoInfo
+from .video_info import INSTANT_TOLERANCE_SECONDS, WHOLE, Stretch, VideoInfo
 
 SPACINGS = ("fps", "frame_stride", "frame_interval_seconds")
 SHORT_CLIPS = ("hold", "error")
@@ -82,21 +83,29 @@ class Sampling:
         if self.num_frames is None and self.fps is None:
             raise ValueError("Expected `num_frames` or `fps`, got neither.")
 
-    def plan(self, info: VideoInfo, stretch: Stretch = WHOLE) -> ClipPlan:
+    def plan(
+        self, info: VideoInfo, stretch: Stretch = WHOLE, *, frame_seconds: Callable[[], np.ndarray] | None = None
+    ) -> ClipPlan:
         """The clips of a file.
 
         Args:
             info: What is known of it.
             stretch: What of it is taken, as if that were a video by itself.
+            frame_seconds: Returns when each frame is shown, (N,) rising seconds after the first frame; asked only
+                where frames are to be counted. None: they are not counted, but taken at their mean distance.
 
         Raises:
             ValueError: the options do not fit the file.
         """
-        info = Stretch(0.0, self.end_seconds).within(stretch.within(info))
-        total, rate = info.num_frames, info.frame_rate
-        if total is not None and (self.frame_stride is not None or self._is_short(total, rate=rate)):
-            return self._made(self._numbers(total, rate=rate))
-        return self._made(stretch.start_seconds + self._instants(info))
+        part = Stretch(0.0, self.end_seconds).within(stretch.within(info))
+        if frame_seconds is not None and (self.frame_stride is not None or self._may_be_short(part)):
+            begin_seconds = stretch.start_seconds + self._start_within(part.duration_seconds)
+            end_seconds = stretch.start_seconds + part.duration_seconds
+            start, total = _numbers_shown(frame_seconds(), begin_seconds, end_seconds)
+            if self.frame_stride is not None or total - start < self.num_frames:
+                numbers = self._numbers(total, start=start, num_frames=self.num_frames, stride=self.frame_stride)
+                return self._made(numbers)
+        return self._made(stretch.start_seconds + self._instants(part))
 
     def plan_given(self, num_frames: int, *, rate: float | None) -> ClipPlan:
         """The clips of given frames, of which `rate` make a second where that is known.
@@ -106,7 +115,7 @@ class Sampling:
         """
         if self.end_seconds is not None:
             num_frames = min(num_frames, max(1, round(self.end_seconds * _known_rate(rate, "`end_seconds`"))))
-        plan = self._made(self._numbers(num_frames, rate=rate))
+        plan = self._made(self._numbers(num_frames, **self._counted(num_frames, rate=rate)))
         plan.check_repeats(plan.positions)
         return plan
 
@@ -121,11 +130,12 @@ class Sampling:
     def _made(self, positions: np.ndarray) -> ClipPlan:
         return ClipPlan(positions=positions, may_repeat=self.short_clip != "error")
 
-    def _is_short(self, total_frames: int, *, rate: float | None) -> bool:
-        """Whether too few frames are there to spread, so that the last one is to be held."""
-        if self.frame_interval_seconds is not None or self.fps is not None:
+    def _may_be_short(self, info: VideoInfo) -> bool:
+        """Whether so few frames may be there that they cannot be spread: the last one is to be held then."""
+        if self.frame_interval_seconds is not None or self.fps is not None or info.frame_rate is None:
             return False
-        return total_frames - round((self.start_seconds or 0.0) * (rate or 0.0)) < self.num_frames
+        # The mean rate says little of the frames after the start where they come irregularly.
+        return (info.duration_seconds - (self.start_seconds or 0.0)) * info.frame_rate < 2 * self.num_frames
 
     def _instants(self, info: VideoInfo) -> np.ndarray:
         start_seconds = self._start_within(info.duration_seconds)
@@ -138,19 +148,22 @@ class Sampling:
             return uniform_instants(info.duration_seconds, num_frames, **shape)
         return strided_instants(info.duration_seconds, num_frames, stride_seconds=step, **shape)
 
-    def _numbers(self, total_frames: int, *, rate: float | None) -> np.ndarray:
+    def _counted(self, total_frames: int, *, rate: float | None) -> dict[str, Any]:
+        """Start, number of frames and stride, in frames, of which `rate` make a second."""
         start, num_frames, stride = 0, self.num_frames, self.frame_stride
         if self.start_seconds:
             rate = _known_rate(rate, "`start_seconds`")
-            start = round(self._start_within(total_frames / rate) * rate)
+            start = min(round(self._start_within(total_frames / rate) * rate), total_frames - 1)
         if self.fps is not None:
             num_frames = self._count_frames((total_frames - start) / _known_rate(rate, "`fps`"))
         if self.frame_interval_seconds is not None:
             stride = self.frame_interval_seconds * _known_rate(rate, "`frame_interval_seconds`")
-        shape = {"num_clips": self.num_clips, "start": min(start, total_frames - 1)}
+        return {"start": start, "num_frames": num_frames, "stride": stride}
+
+    def _numbers(self, total_frames: int, *, start: int, num_frames: int, stride: float | None) -> np.ndarray:
         if stride is None:
-            return uniform_indices(total_frames, num_frames, **shape)
-        return strided_indices(total_frames, num_frames, stride=stride, **shape)
+            return uniform_indices(total_frames, num_frames, num_clips=self.num_clips, start=start)
+        return strided_indices(total_frames, num_frames, stride=stride, num_clips=self.num_clips, start=start)
 
     def _count_frames(self, duration_seconds: float) -> int:
         return self.num_frames if self.fps is None else max(1, int(duration_seconds * self.fps + 1e-6))
@@ -160,6 +173,13 @@ class Sampling:
         if start_seconds >= duration_seconds:
             raise ValueError(f"ends at {duration_seconds:.3f} s, before `start_seconds`, which is {start_seconds} s")
         return start_seconds
+
+
+def _numbers_shown(frame_seconds: np.ndarray, begin_seconds: float, end_seconds: float) -> tuple[int, int]:
+    """The number of the frame on display at an instant, and how many frames begin before another, later one."""
+    start = np.searchsorted(frame_seconds, begin_seconds + INSTANT_TOLERANCE_SECONDS, side="right") - 1
+    behind = np.searchsorted(frame_seconds, end_seconds - INSTANT_TOLERANCE_SECONDS)
+    return max(0, int(start)), max(1, int(start) + 1, int(behind))
 
 
 def _known_rate(rate: float | None, option: str) -> float:

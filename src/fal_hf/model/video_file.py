@@ -27,7 +27,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from .video_info import WHOLE, Stretch, VideoInfo
+from .video_info import INSTANT_TOLERANCE_SECONDS, WHOLE, Stretch, VideoInfo
 from .video_measuring import measure, read_to_end
 from .video_pixels import FrameConverter
 from .video_search import SEEK_DISTANCE_SECONDS, MustCount, Playhead, time_of
@@ -57,8 +57,6 @@ __all__ = [
     "read_frames",
 ]
 
-# An instant this little before a frame's time counts as that frame's: users round instants, frames rarely last less.
-INSTANT_TOLERANCE_SECONDS = 1e-6
 # Distant parts of a file that are decoded side by side: what one may hold in RGB, and how long it is where instants
 # are so dense that a cut costs decoding from the keyframe before it.
 BLOCK_BYTES = 32 * 2**20
@@ -171,6 +169,21 @@ class VideoFile:
             self._source.restart()
             return measure(self._source)
 
+    def frame_seconds(self) -> np.ndarray:
+        """When each frame is shown, (num_frames,) float64 rising seconds after the first one.
+
+        Reads all packets, undecoded. Where they have no times in order, frames are counted at the container's rate.
+        """
+        with reported(self.name):
+            self._source.restart()
+            try:
+                if not self._source.has_timestamps:
+                    raise MustCount
+                times = np.array(_packet_times(self._source))
+                return (times - times[0]) * float(self._source.time_base)
+            except MustCount:
+                return np.arange(self._count_packets()) / float(self._source.counting_rate)
+
     # ---- iterators: one for each way of asking; each begins anew and ends the one before it ----
 
     def frames_at(self, seconds: Iterable[float]) -> Iterator[VideoFrame]:
@@ -268,7 +281,7 @@ class VideoFile:
             return 1
         with reported(self.name):
             self._source.restart()
-            return max(1, read_to_end(self._source)[0])
+            return max(1, read_to_end(self._source).count)
 
     # ---- at instants ----
 
@@ -472,11 +485,11 @@ def _read_side_by_side(source: VideoSource, blocks: list[np.ndarray], num_reader
             pool.shutdown(cancel_futures=True)
 
 
-def _packet_times(source: VideoSource, count: int) -> list[int]:
-    """Presentation times of at least the first `count` frames, in order, read from the packets alone."""
+def _packet_times(source: VideoSource, count: int | None = None) -> list[int]:
+    """Presentation times of at least the first `count` frames, or of all, in order, read from the packets alone."""
     times: list[int] = []
     dts = None
-    while len(times) < count or dts is None or dts <= times[count - 1]:
+    while count is None or len(times) < count or dts is None or dts <= times[count - 1]:
         packet = source.read_packet()
         if packet is None:
             break
@@ -486,7 +499,7 @@ def _packet_times(source: VideoSource, count: int) -> list[int]:
         if not packet.is_discard:
             insort(times, packet.pts)
     source.rewind()
-    if len(times) < count or len(set(times)) < len(times):
+    if len(times) < (count or 1) or len(set(times)) < len(times):
         raise MustCount
     return times
 

@@ -3,6 +3,9 @@
 import math
 from dataclasses import dataclass, replace
 
+# An instant this little before a frame's time counts as that frame's: users round instants, frames rarely last less.
+INSTANT_TOLERANCE_SECONDS = 1e-6
+
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
@@ -13,7 +16,8 @@ class VideoInfo:
         start_seconds: the container's time of the first frame; instants elsewhere count from it.
         duration_seconds: from the first frame to the end of the last one that the file really holds.
         num_frames: frames in the file; None where only decoding all of it would tell.
-        frame_rate: mean frames per second; None where the container does not say.
+        frame_rate: mean frames per second; None where neither container nor packets tell.
+        is_steady: whether all frames last equally long, as far as the header and the packets that were read tell.
         rotation_degrees: clockwise turn (0, 90, 180 or 270) that makes the stored frames upright.
         codec: FFmpeg's name, e.g. "h264".
         pixel_format: FFmpeg's name of the stored format, e.g. "yuv420p".
@@ -25,6 +29,7 @@ class VideoInfo:
     duration_seconds: float
     num_frames: int | None
     frame_rate: float | None
+    is_steady: bool
     rotation_degrees: int
     codec: str
     pixel_format: str
@@ -73,4 +78,4 @@ class Stretch:
 
 WHOLE = Stretch()
 
-__all__ = ["WHOLE", "Stretch", "VideoInfo"]
+__all__ = ["INSTANT_TOLERANCE_SECONDS", "WHOLE", "Stretch", "VideoInfo"]

@@ -5,7 +5,7 @@ a clip that is too short holds its last frame; frames come in any layout, size a
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -215,7 +215,13 @@ class FALVideoProcessor(TorchvisionPreprocessing, BaseVideoProcessor):
         return _sample(sources[0], metadata, sampling)
 
     def plan_clips(
-        self, info: VideoInfo, *, stretch: Stretch = WHOLE, num_clips: int | None = None, **kwargs
+        self,
+        info: VideoInfo,
+        *,
+        stretch: Stretch = WHOLE,
+        num_clips: int | None = None,
+        frame_seconds: Callable[[], np.ndarray] | None = None,
+        **kwargs,
     ) -> ClipPlan:
         """Which frames of a file make its clips, as `sample_clips` takes them.
 
@@ -223,13 +229,16 @@ class FALVideoProcessor(TorchvisionPreprocessing, BaseVideoProcessor):
             info: What [`probe`] says of the file.
             stretch: What of the file is taken, as if that were a video by itself.
             num_clips: Unset: the processor's own.
+            frame_seconds: The [`VideoFile`]'s method, asked where frames are counted; unset: `frame_stride` is taken
+                times their mean distance.
             **kwargs: Sampling options, as for a call.
 
         Raises:
             ValueError: for options that contradict one another or do not fit the file.
         """
         num_clips = self.num_clips if num_clips is None else num_clips
-        return self._choose_sampling({**kwargs, "num_clips": num_clips}).plan(info, stretch)
+        sampling = self._choose_sampling({**kwargs, "num_clips": num_clips})
+        return sampling.plan(info, stretch, frame_seconds=frame_seconds)
 
     def clip_seconds(self, info: VideoInfo) -> float | None:
         """How long a clip of this file is, from its first frame to the end of its last one.
@@ -297,7 +306,7 @@ def _decode_clips(video: Any, sampling: Sampling) -> list[SampledClip]:
             rows = np.arange(len(decoded.frames))[None]
         else:
             with reported(file.name):
-                plan = sampling.plan(file.info)
+                plan = sampling.plan(file.info, frame_seconds=file.frame_seconds)
             decoded, rows = read_all_clips(file, plan)
         return [_clip_of(decoded, clip_rows, file.info) for clip_rows in rows]
 
@@ -321,11 +330,10 @@ def _number_frames(decoded: VideoFrames, rows: np.ndarray, info: VideoInfo) -> l
     """The numbers of the frames, as read, or from their times where the whole video keeps its frame rate."""
     if decoded.indices is not None:
         return decoded.indices[rows].tolist()
-    if info.num_frames is None or info.frame_rate is None:
+    if info.num_frames is None or info.frame_rate is None or not info.is_steady:
         return None
     numbers = decoded.seconds[rows] * info.frame_rate
-    is_steady = abs(info.duration_seconds * info.frame_rate - info.num_frames) < 0.5
-    return np.rint(numbers).astype(int).tolist() if is_steady and (np.abs(numbers % 1 - 0.5) > 0.4).all() else None
+    return np.rint(numbers).astype(int).tolist() if (np.abs(numbers % 1 - 0.5) > 0.4).all() else None
 
 
 def _select_clips(frames: Any, known: FALVideoMetadata | None, sampling: Sampling) -> list[SampledClip]:

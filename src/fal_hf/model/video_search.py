@@ -160,11 +160,7 @@ class Playhead:
         if packet.is_discard:
             return
         insort(self.times, time)
-        self.end.add(time, packet.dts, packet.duration or self._frame_ticks())
-
-    def _frame_ticks(self) -> int:
-        rate = self.source.frame_rate
-        return int(self.ticks_per_second / rate) if rate else 0
+        self.end.add(time, packet.dts, packet.duration or self.source.frame_ticks)
 
     def _start_at(self, keyframe: av.Packet) -> None:
         """Drops everything before a keyframe: from there on, frames do not depend on what was before."""
@@ -270,7 +266,7 @@ class Playhead:
 
     def _is_lost(self, held: av.VideoFrame, ticks: int) -> bool:
         """Whether a frame is held for long where the file is damaged, and not because the next one comes late."""
-        longest = max(self._ticks(LONGEST_LOSS_SECONDS), 2 * self._frame_ticks())
+        longest = max(self._ticks(LONGEST_LOSS_SECONDS), 2 * self.source.frame_ticks)
         return ticks - time_of(held) > longest and (self._missing(ticks) or self.source.is_damaged)
 
     # what to say
@@ -284,6 +280,6 @@ class Playhead:
 
     def _check_end(self, ticks: int) -> None:
         last = self.end.ticks
-        if self.all_read and last is not None and ticks > last + self._frame_ticks():
+        if self.all_read and last is not None and ticks > last + self.source.frame_ticks:
             end, asked = self._seconds(last), self._seconds(ticks)
             raise self.source.error(f"ends at {end:.3f} s, before the instant {asked:.3f} s that was asked for")

@@ -153,14 +153,19 @@ class VideoSource:
         return VideoSource(self.video, name=self.name, num_threads=num_threads, max_pixels=self.max_pixels)
 
     @property
-    def durations_follow_decoding(self) -> bool:
-        """Whether packets last until the next one is decoded, which is not how long their frames are shown."""
+    def is_mp4(self) -> bool:
+        """Whether it is MP4 or one of its kin, which list their frames, and how far apart they are decoded."""
         return "mp4" in self.container.format.name.split(",")
 
     @property
     def counting_rate(self) -> Fraction:
         """Frames per second for videos without times; 25 is what FFmpeg takes where nothing is known."""
-        return self.frame_rate or Fraction(25)
+        return self.stream.guessed_rate or self.frame_rate or Fraction(25)
+
+    @property
+    def frame_ticks(self) -> int:
+        """How long a frame lasts whose packet does not say, in ticks."""
+        return max(1, int(1 / (self.counting_rate * self.time_base)))
 
     def _begin(self) -> None:
         """Chooses the stream and sets up its decoder; nothing is known of its packets yet."""
@@ -173,8 +178,11 @@ class VideoSource:
         context.thread_count = self.num_threads or (1 if is_small else default_threads())
         self.time_base: Fraction = self.stream.time_base  # pyright: ignore[reportAttributeAccessIssue]  # always set in reading
         self.frame_rate: Fraction | None = self.stream.average_rate or self.stream.guessed_rate or None
-        # AVI stores no presentation times, and the ones made up for reordered frames are not in order.
-        self.has_timestamps = not (self.container.format.name == "avi" and context.has_b_frames)
+        # AVI stores no presentation times: those that are made up for reordered frames are not in order, and where
+        # none is reordered they are those of decoding.
+        is_avi = self.container.format.name == "avi"
+        self.has_timestamps = not (is_avi and context.has_b_frames)
+        self.shows_as_decoded = is_avi and self.has_timestamps
         self.first_packet_key: tuple[int | None, int | None, int] | None = None
         self.last_error: BaseException | None = None
         self.is_damaged = False
@@ -250,6 +258,8 @@ class VideoSource:
             self.is_damaged |= packet.is_corrupt
             if packet.size == 0 or packet.is_corrupt:
                 continue
+            if self.shows_as_decoded:
+                packet.pts = packet.dts
             if self.first_packet_key is None:
                 self.first_packet_key = _key_of(packet)
             return packet
@@ -321,7 +331,7 @@ class ShownEnd:
     """
 
     def __init__(self, source: VideoSource):
-        self.durations_follow_decoding = source.durations_follow_decoding
+        self.source = source
         self.latest: int | None = None
         self.end: int | None = None
         self.is_shown_later = False
@@ -336,7 +346,7 @@ class ShownEnd:
 
     @property
     def ticks(self) -> int | None:
-        if self.latest is not None and self.is_shown_later and self.durations_follow_decoding:
+        if self.latest is not None and self.is_shown_later and self.source.is_mp4:
             return self.latest + self.last_duration
         return self.end
 
