@@ -5,7 +5,8 @@ weights, one process.
 * Videos a second of 10-second clips and of a 10-minute file, 8 frames spread over each; for the long file also 10
   clips of 8 frames, for which the reference decodes its 80 frames at once with `read_video_pyav`. Runs are made in
   turn, and the speed-up is the median over pairs of runs.
-* Seconds of the model alone, with torch's own matrix products and with those of oneDNN, beside the reference's.
+* Seconds of the model alone, with torch's own matrix products and with those of oneDNN, beside the reference's; which
+  of them labeling takes here. `FAL_LINEARS=torch` or `FAL_LINEARS=onednn` settles that for the whole benchmark.
 * Which share of the time decoding, processing and the model take.
 * Videos a second with decode workers, their start left out.
 * Peak memory of a process that labels windows all over a file, for several lengths.
@@ -44,8 +45,7 @@ from fal_hf.bulk.inputs import find_videos
 from fal_hf.bulk.journal import Journal
 from fal_hf.labeling.label_files import FORMATS, write_labels
 from fal_hf.labeling.memory import keep_freed_memory
-from fal_hf.runtimes import onednn
-from fal_hf.runtimes.onednn import OneDnnLinears, fast_linears
+from fal_hf.runtimes.onednn import OneDnnLinears, choose_library
 
 NUM_FRAMES = 8
 PEAK = """
@@ -157,8 +157,7 @@ def print_models(checkpoint: Path, *, runs: int) -> None:
             with context:
                 model(pixel_values)
             seconds[name].append(time.perf_counter() - began)
-    chosen = "oneDNN" if type(fast_linears(ours)) is OneDnnLinears else "torch's own"
-    print(f"\n| model, one clip; labeling takes {chosen} | seconds |\n| --- | --- |")
+    print(f"\n| model, one clip; labeling takes {choose_library(ours)} | seconds |\n| --- | --- |")
     for name, taken in seconds.items():
         print(f"| {name} | {statistics.median(taken[1:]):.3f} |", flush=True)
 
@@ -253,14 +252,11 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="of the short clip (default: 5)")
     parser.add_argument("--long-runs", type=int, default=1, help="of the long file, minutes each (default: 1)")
     parser.add_argument("--workers", type=int, nargs="*", default=[0, 1, 2, 4])
-    parser.add_argument("--no-onednn", action="store_true", help="torch's own matrix products, on any processor")
     parser.add_argument("--inputs", type=int, default=100_000, help="files of a large collection (default: 100000)")
     options = parser.parse_args()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     keep_freed_memory()
-    if options.no_onednn:
-        onednn.prefers_onednn = lambda: False
     print(f"{describe_machine()}; TimeSformer of 12 layers, hidden size {options.hidden_size}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import torch
 from media_files import moving_frames, write_video
 
 from fal_hf import Views
@@ -11,6 +12,8 @@ from fal_hf.bulk.inputs import find_videos
 from fal_hf.bulk.limits import DecodeLimits
 from fal_hf.cli import main
 from fal_hf.labeling.labeler import VideoLabeler
+from fal_hf.runtimes import onednn
+from fal_hf.runtimes.onednn import CHOICE
 
 ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
 pytestmark = pytest.mark.slow
@@ -65,3 +68,18 @@ def test_limits_hold_on_ray_too(cluster, tiny_checkpoint, folder, tmp_path):
     videos = find_videos([str(folder / "[0-2].mp4")])
     records = [record for _, record in label_on_ray(labeler, videos, num_workers=1, limits=limits)]
     assert len(records) == 3 and all("took longer" in record["error"] for record in records)
+
+
+def test_a_model_on_ray_computes_with_the_threads_and_the_library_of_the_driver(cluster, tiny_checkpoint, monkeypatch):
+    from fal_hf.bulk.ray_engine import _Scorer
+
+    monkeypatch.setenv(CHOICE, "torch")
+    monkeypatch.setattr(onednn, "MIN_MULTIPLICATIONS", 1)
+    num_threads = torch.get_num_threads()
+    scorer = _Scorer(ray.put(VideoLabeler.from_pretrained(tiny_checkpoint, device="cpu")), num_threads + 1, "onednn")
+    try:
+        assert torch.get_num_threads() == num_threads + 1
+    finally:
+        torch.set_num_threads(num_threads)
+    expected = "torch" if torch.cuda.is_available() else "onednn"
+    assert onednn.choose_library(scorer.labeler.model) == expected

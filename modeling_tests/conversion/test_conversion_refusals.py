@@ -130,9 +130,9 @@ def test_the_reference_cfg_is_checked_as_well(tmp_path, output):
         convert(source, output, ConversionOptions(num_attention_heads=HEADS))
 
 
-def test_heads_are_asked_for_where_nothing_tells_them(tmp_path, output):
+def test_heads_are_asked_for_where_neither_a_configuration_nor_the_width_tells_them(tmp_path, output):
     save_file(image_state(), tmp_path / "model.safetensors")
-    with pytest.raises(ConversionError, match="--num-attention-heads"):
+    with pytest.raises(ConversionError, match="64 channels, got the width 32; give --num-attention-heads"):
         convert(tmp_path / "model.safetensors", output)
 
 

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import foreign_checkpoints
 import pytest
 import torch
 from foreign_checkpoints import (
@@ -192,6 +193,59 @@ def test_a_space_only_model_is_inflated_like_an_image_model(tmp_path, output, at
     assert_close(load(output)(clip).logits, load(expected.output)(clip).logits)
 
 
+# What a file may lack without being anything else than a space-only TimeSformer of the reference.
+SPACE_ONLY_FILES = {
+    "without cfg": lambda state, cfg: {"model_state": state},
+    "cfg that says nothing": lambda state, cfg: {"model_state": state, "cfg": "TRAIN: {}"},
+    "several GPUs": lambda state, cfg: {"model_state": {f"module.{name}": state[name] for name in state}},
+    "cfg without prefix": lambda state, cfg: {"model_state": without_prefix(state), "cfg": cfg},
+    "cfg beside another wrapper": lambda state, cfg: {"state_dict": without_prefix(state), "cfg": cfg},
+}
+
+
+def without_prefix(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix("model."): tensor for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize("file", SPACE_ONLY_FILES)
+@torch.no_grad()
+def test_a_space_only_reference_checkpoint_is_told_from_an_image_model_by_its_wrapper(tmp_path, output, file):
+    checkpoint = reference_checkpoint("space_only")
+    state = checkpoint["model_state"]
+    source = save_pickle(tmp_path / "checkpoint.pyth", SPACE_ONLY_FILES[file](state, checkpoint["cfg"]))
+    conversion = convert(source, output, ConversionOptions(num_attention_heads=HEADS))
+    assert conversion.source.layout.name == "TimeSformer reference"
+    assert conversion.config.attention_type == "space_only" and not conversion.copied
+    assert tuple(conversion.processor.image_mean) == PixelDefaults.image_mean == (0.45, 0.45, 0.45)
+    assert_close(load(output)(moving_clip()).logits, reference_logits(state, moving_clip(), "space_only"))
+
+
+AMBIGUOUS_FILES = {
+    "prefix alone": lambda state: state,
+    "prefix in another wrapper": lambda state: {"state_dict": state},
+    "wrapper alone": lambda state: {"model_state": without_prefix(state)},
+}
+
+
+@pytest.mark.parametrize("file", AMBIGUOUS_FILES)
+@torch.no_grad()
+def test_the_scheme_settles_what_could_be_a_space_only_timesformer_or_an_image_model(tmp_path, file):
+    state = reference_checkpoint("space_only")["model_state"]
+    source = save_pickle(tmp_path / "weights.pth", AMBIGUOUS_FILES[file](state))
+    with pytest.raises(
+        ConversionError, match=r"could be either; give --attention-type: space_only for the TimeSformer"
+    ):
+        convert(source, tmp_path / "none", ConversionOptions(num_attention_heads=HEADS))
+    video, image = (
+        convert(source, tmp_path / scheme, ConversionOptions(attention_type=scheme, num_attention_heads=HEADS))
+        for scheme in ("space_only", "divided_space_time")
+    )
+    assert_close(load(video.output)(moving_clip()).logits, reference_logits(state, moving_clip(), "space_only"))
+    assert video.source.preprocessing_origin == "assumed: timesformer"
+    assert_close(load(image.output)(still_clip()).logits, image_logits(without_prefix(state), still_clip()[:, 0]))
+    assert (image.source.layout.name, image.source.preprocessing_origin) == ("timm ViT", "assumed: vit")
+
+
 # ---- image models ----
 
 
@@ -291,6 +345,34 @@ def test_a_timm_state_dict_is_inflated(tmp_path, output, suffix):
     assert_close(load(output)(still_clip()).logits, image_logits(state, still_clip()[:, 0]))
     assert load(output).config.layer_norm_eps == 1e-6
     assert list(conversion.processor.image_mean) == [0.5, 0.5, 0.5]
+
+
+@torch.no_grad()
+def test_heads_that_nothing_tells_have_64_channels_and_people_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(foreign_checkpoints, "WIDTH", 192 + 64)
+    monkeypatch.setattr(foreign_checkpoints, "HEADS", 4)
+    state = image_state()
+    source = save_pickle(tmp_path / "vit.pth", state)
+    assumed = convert(source, tmp_path / "assumed")
+    assert_close(load(assumed.output)(still_clip()).logits, image_logits(state, still_clip()[:, 0]), 1e-4)
+    assert assumed.summary()["blocks"] == "2 of width 256, 4 heads (assumed: 64 channels each)"
+    assert "does not tell its attention heads: 4 heads (assumed: 64" in (assumed.output / "README.md").read_text()
+    given = convert(source, tmp_path / "given", ConversionOptions(num_attention_heads=8))
+    assert given.summary()["blocks"] == "2 of width 256, 8 heads"
+    assert "attention heads:" not in (given.output / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("width", "heads"), [(192, 3), (384, 6), (768, 12), (1024, 16), (1152, 16), (1280, 16), (1408, 16), (1664, 16)]
+)
+def test_heads_of_published_widths_are_those_of_the_published_models(tmp_path, monkeypatch, width, heads):
+    monkeypatch.setattr(foreign_checkpoints, "WIDTH", width)
+    source = read_source(save_pickle(tmp_path / "vit.pth", image_state()))
+    assert source.config.num_attention_heads == heads and source.assumes_heads
+
+
+def test_a_configuration_that_tells_the_heads_is_no_assumption(vit_folder):
+    assert not read_source(vit_folder).assumes_heads
 
 
 # DeiT stores its weights under "model", DINO publishes a backbone, and trains a teacher with a projection head

@@ -191,6 +191,12 @@ def test_a_timeline_needs_windows_and_num_clips_stands_once(labeler):
         VideoLabeler(labeler.model, labeler.processor, num_clips=2, views=Views())
 
 
+def test_an_environment_that_names_no_library_is_refused_before_any_video(labeler, monkeypatch):
+    monkeypatch.setenv("FAL_LINEARS", "mkl")
+    with pytest.raises(ValueError, match="FAL_LINEARS: expected torch or onednn"):
+        VideoLabeler(labeler.model, labeler.processor)
+
+
 PEAK_OF_LABELING = """
 import resource, sys
 from fal_hf import VideoLabeler, Views

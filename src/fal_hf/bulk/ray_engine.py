@@ -7,6 +7,7 @@ to the driver in any order, which puts each video's own in theirs and makes its 
 import copy
 import logging
 import math
+import os
 import pickle
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import torch
 from ..labeling.labeler import VideoLabeler
 from ..labeling.records import Record
 from ..labeling.views import ViewReader
+from ..runtimes.onednn import CHOICE, choose_library
 from .collection import collect_records, score_message
 from .decoding import decode_videos
 from .inputs import VideoInput
@@ -68,7 +70,7 @@ def label_on_ray(
     resources = ray.cluster_resources()
     num_gpus = int(resources.get("GPU", 0))
     num_workers = num_workers or max(1, int(resources["CPU"]) - 1)
-    portable = ray.put(_copy_to_cpu(labeler))
+    portable = _copy_to_cpu(labeler)
     reader = copy.copy(labeler.reader)
     reader.num_threads = 1  # the CPU that a decoding actor asks for
     rows = [{"place": place, "video": pickle.dumps(video)} for place, video in known.items()]
@@ -84,7 +86,7 @@ def label_on_ray(
         )
         .map_batches(
             _Scorer,
-            fn_constructor_args=(portable, torch.get_num_threads()),
+            fn_constructor_args=(ray.put(portable), torch.get_num_threads(), choose_library(portable.model)),
             compute=ray.data.ActorPoolStrategy(size=max(1, num_gpus)),
             batch_size=MESSAGES_AT_ONCE,
             num_gpus=1 if num_gpus else None,
@@ -119,11 +121,12 @@ class _Decoder:
 class _Scorer:
     """An actor that holds the model."""
 
-    def __init__(self, labeler: "ray.ObjectRef[VideoLabeler]", num_threads: int):
+    def __init__(self, labeler: "ray.ObjectRef[VideoLabeler]", num_threads: int, library: str):
         import ray
 
-        # Another number of threads may add up the same numbers in another order.
+        # Another number of threads, or another library, may add up the same numbers in another order.
         torch.set_num_threads(num_threads)
+        os.environ[CHOICE] = library
         self.labeler = ray.get(labeler)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.labeler.model.to(device)  # pyright: ignore[reportArgumentType]  # the hint of a decorator counts `self`

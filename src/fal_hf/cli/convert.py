@@ -56,7 +56,8 @@ def add_model_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--attention-type",
         choices=ATTENTION_TYPES,
-        help="scheme of an inflated image model (default: divided_space_time; video models keep theirs)",
+        help="scheme of an inflated image model (default: divided_space_time; video models keep theirs); space_only "
+        "where a TimeSformer of the reference could be taken for an image model",
     )
     group.add_argument("--num-frames", type=positive_int, metavar="T", help="frames of a clip (default: the source's)")
     group.add_argument(
@@ -82,7 +83,8 @@ def add_model_options(group: argparse._ArgumentGroup) -> None:
         "--num-attention-heads",
         type=positive_int,
         metavar="N",
-        help="for a source without a configuration and of an unusual width",
+        help="for a source without a configuration (default: as published models of its width, mostly of 64 channels "
+        "each)",
     )
     group.add_argument("--new-head", action="store_true", help="leave the source's head out and draw a new one")
 

@@ -99,6 +99,7 @@ class Layout:
         model_types: What `model_type` of its `config.json` may be.
         classes: The class that computes the source's logits, and the one for a source without a head.
         is_own: Whether these classes read the layout itself, and not only the renamed tensors.
+        is_of_images: Whether its models are of images, which are inflated.
     """
 
     name: str
@@ -107,9 +108,27 @@ class Layout:
     model_types: tuple[str, ...]
     classes: tuple[type[PreTrainedModel], type[PreTrainedModel]]
     is_own: bool = True
+    is_of_images: bool = False
 
 
 TIMESFORMER_CLASSES = (TimesformerForVideoClassification, TimesformerModel)
+TIMESFORMER_REFERENCE = Layout(
+    "TimeSformer reference",
+    r"blocks\.0\.temporal_attn\.qkv\.|(^|\.)time_embed$",
+    BLOCKS_RENAMINGS,
+    (),
+    TIMESFORMER_CLASSES,
+    is_own=False,
+)
+TIMM_VIT = Layout(
+    "timm ViT",
+    r"blocks\.0\.attn\.qkv\.",
+    BLOCKS_RENAMINGS,
+    (),
+    TIMESFORMER_CLASSES,
+    is_own=False,
+    is_of_images=True,
+)
 LAYOUTS = (
     Layout(
         "FAL",
@@ -131,17 +150,15 @@ LAYOUTS = (
         VIT_RENAMINGS,
         ("vit",),
         (ViTForImageClassification, ViTModel),
+        is_of_images=True,
     ),
-    Layout(
-        "TimeSformer reference",
-        r"blocks\.0\.temporal_attn\.qkv\.|(^|\.)time_embed$",
-        BLOCKS_RENAMINGS,
-        (),
-        TIMESFORMER_CLASSES,
-        is_own=False,
-    ),
-    Layout("timm ViT", r"blocks\.0\.attn\.qkv\.", BLOCKS_RENAMINGS, (), TIMESFORMER_CLASSES, is_own=False),
+    TIMESFORMER_REFERENCE,
+    TIMM_VIT,
 )
+
+# A space-only TimeSformer of the reference has the tensors of an image model. What tells it apart is how the
+# reference's training stores them: under this name, as part of a module of this name.
+REFERENCE_WRAPPER, REFERENCE_PREFIX = "model_state", re.compile(r"^(module\.)?model\.")
 
 # What FAL cannot represent, by the names of its tensors.
 REFUSED = {
@@ -167,8 +184,10 @@ LEFT_OUT = {
     r"(^|\.)head\.(mlp|last_layer)\.": "the projection head of self-supervised training",
 }
 
-# Heads of the published Vision Transformers by their width: of all that a model is, tensors do not tell the heads.
-HEADS_BY_WIDTH = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}
+# Of all that a model is, tensors do not tell the heads. Those of published Vision Transformers have so many channels,
+# but for some by their width: SoViT-400m, ViT-H, ViT-g and ViT-G.
+HEAD_CHANNELS = 64
+HEADS_BY_WIDTH = {1152: 16, 1280: 16, 1408: 16, 1664: 16}
 
 # Preprocessing by family, for a source that does not come with its own.
 PREPROCESSING: dict[Preprocessing, dict[str, Any]] = {
@@ -245,6 +264,7 @@ class Source:
         native: The tensors as the layout's own classes read them.
         left_out: Name of a tensor that is not converted to the reason.
         declared: Fields of `config` that the source's own configuration says.
+        assumes_heads: Whether the number of heads is that of published models of its width; nothing says it.
         preprocessing: Settings of the processor, and `preprocessing_origin`, who says so.
     """
 
@@ -257,6 +277,7 @@ class Source:
     native: Tensors
     left_out: dict[str, str]
     declared: dict[str, Any]
+    assumes_heads: bool
     preprocessing: dict[str, Any]
     preprocessing_origin: str
 
@@ -264,6 +285,13 @@ class Source:
     def is_image_model(self) -> bool:
         """Whether frames do not see one another."""
         return ATTENTION_SCHEMES[self.config.attention_type].frames_apart
+
+    @property
+    def heads(self) -> str:
+        """The attention heads, for people: their number, and on what assumption."""
+        heads = self.config.num_attention_heads
+        assumption = f" (assumed: {self.config.hidden_size // heads} channels each)" if self.assumes_heads else ""
+        return f"{heads} heads{assumption}"
 
     @property
     def has_head(self) -> bool:
@@ -276,7 +304,8 @@ def read_source(source: str | PathLike, options: ConversionOptions | None = None
 
     Args:
         source: A file, a folder or a Hub id.
-        options: Those that say what the source leaves open: `revision`, `num_attention_heads`, `preprocessing`.
+        options: Those that say what the source leaves open: `revision`, `num_attention_heads`, `preprocessing`, and
+            `attention_type`, which tells a space-only TimeSformer from an image model where the tensors do not.
 
     Raises:
         ConversionError: for a file that is damaged or hostile, a layout that is none of `LAYOUTS`, what FAL cannot
@@ -286,7 +315,7 @@ def read_source(source: str | PathLike, options: ConversionOptions | None = None
     path = find_checkpoint(source, revision=options.revision)
     weights = find_weights(path)
     raw, others = read_weights(weights)
-    layout = recognize(weights, raw)
+    layout = recognize(weights, raw, others, options.attention_type)
     folder = path if path.is_dir() else path.parent
     declared, where = read_declared(folder / CONFIG_NAME, layout, others)
     kept, left_out = leave_out(raw)
@@ -307,23 +336,42 @@ def read_source(source: str | PathLike, options: ConversionOptions | None = None
         native=raw if layout.is_own else canonical,
         left_out=left_out,
         declared=declared,
+        assumes_heads="num_attention_heads" not in declared and options.num_attention_heads is None,
         preprocessing=preprocessing,
         preprocessing_origin=origin,
     )
 
 
-def recognize(path: Path, tensors: Tensors) -> Layout:
-    """The layout of tensors, by their names; what FAL cannot represent is refused by its name."""
+def recognize(path: Path, tensors: Tensors, others: dict[str, Any], attention_type: str | None) -> Layout:
+    """The layout of tensors, by their names and wrapper; what FAL cannot represent is refused by its name."""
     for pattern, what in REFUSED.items():
         found = next((name for name in tensors if re.search(pattern, name)), None)
         if found is not None:
             raise ConversionError(f"{path}: {found}: {what}, which FAL cannot represent")
     for layout in LAYOUTS:
         if any(re.search(layout.marker, name) for name in tensors):
-            return layout
+            is_reference = layout is TIMM_VIT and _is_of_reference(path, tensors, others, attention_type)
+            return TIMESFORMER_REFERENCE if is_reference else layout
     names = ", ".join(sorted(tensors)[:3])
     known = ", ".join(layout.name for layout in LAYOUTS)
     raise ConversionError(f"{path}: expected the names of one of {known}; got {names}, ...")
+
+
+def _is_of_reference(path: Path, tensors: Tensors, others: dict[str, Any], attention_type: str | None) -> bool:
+    """Whether tensors that could be an image model's are a space-only TimeSformer of the reference."""
+    if "TIMESFORMER" in _parse_reference_cfg(others.get("cfg")):
+        return True
+    has_wrapper = others.get("state_dict_name") == REFERENCE_WRAPPER
+    has_prefix = any(REFERENCE_PREFIX.match(name) for name in tensors)
+    if has_wrapper == has_prefix:
+        return has_wrapper
+    if attention_type is None:
+        raise ConversionError(
+            f"{path}: expected a space-only TimeSformer as its reference stores one ({REFERENCE_WRAPPER!r} with names "
+            "that begin with 'model.') or a bare image ViT, whose tensors have the same names, and got what could be "
+            "either; give --attention-type: space_only for the TimeSformer, another one to inflate the image ViT"
+        )
+    return attention_type == "space_only"
 
 
 def leave_out(tensors: Tensors) -> tuple[Tensors, dict[str, str]]:
@@ -446,15 +494,21 @@ def find_config(
     _require_agreement(where, declared, measured, by="the weights")
     settings = {name: declared[name] for name in DECLARED_ONLY if name in declared} | measured
     settings.setdefault("cls_in_temporal_attention", False)  # as in every published TimeSformer
-    settings.setdefault("num_attention_heads", num_attention_heads or HEADS_BY_WIDTH.get(measured["hidden_size"]))
-    if settings["num_attention_heads"] is None:
-        raise ConversionError(
-            f"{path}: expected to know the attention heads, which neither tensors nor a {CONFIG_NAME} tell for the "
-            f"width {measured['hidden_size']}; give --num-attention-heads"
-        )
+    if "num_attention_heads" not in settings:
+        settings["num_attention_heads"] = num_attention_heads or _assume_heads(path, measured["hidden_size"])
     if "num_labels" in measured and "id2label" in declared:
         settings["id2label"] = declared["id2label"]
     return make_config(path, settings)
+
+
+def _assume_heads(path: Path, width: int) -> int:
+    """The heads of published models of a width."""
+    if width not in HEADS_BY_WIDTH and width % HEAD_CHANNELS:
+        raise ConversionError(
+            f"{path}: expected a {CONFIG_NAME} that tells the attention heads, or a width of which each has "
+            f"{HEAD_CHANNELS} channels, got the width {width}; give --num-attention-heads"
+        )
+    return HEADS_BY_WIDTH.get(width) or width // HEAD_CHANNELS
 
 
 def measure(path: Path, tensors: Tensors, declared: dict[str, Any]) -> dict[str, Any]:
@@ -650,8 +704,7 @@ def _stored_preprocessing(folder: Path, layout: Layout, others: dict[str, Any]) 
             stored = {key: content[key] for key in PROCESSOR_SETTINGS if content.get(key) is not None}
             side = stored.get("size")
             if isinstance(side, int):  # of old files: the square of an image, the short side of a video
-                is_square = ViTConfig.model_type in layout.model_types
-                stored["size"] = {"height": side, "width": side} if is_square else {"shortest_edge": side}
+                stored["size"] = {"height": side, "width": side} if layout.is_of_images else {"shortest_edge": side}
             return stored, name
     return {}, ""
 
@@ -663,9 +716,9 @@ def _mean_and_std(mean: Any, std: Any, resample: PILImageResampling) -> dict[str
 
 def _guess_family(layout: Layout, others: dict[str, Any], tensors: Tensors) -> Preprocessing:
     """DeiT stores its weights under "model", DINO has no head; both normalize as ImageNet's mean says."""
-    if "TimeSformer" in layout.name or layout.name == "FAL":
+    if not layout.is_of_images:
         return "timesformer"
-    if layout.name == "timm ViT" and (
+    if layout is TIMM_VIT and (
         others.get("state_dict_name") in ("model", "teacher") or "classifier.weight" not in tensors
     ):
         return "imagenet"

@@ -124,10 +124,7 @@ class Conversion:
             "source": f"{self.source.path} ({self.source.layout.name})",
             "attention": f"{self.config.attention_type}{', inflated' if self.copied else ''}",
             "clip": f"{frames} frames of {rows * patch} x {columns * patch}, patches of {patch} x {patch}",
-            "blocks": (
-                f"{self.config.num_hidden_layers} of width {self.config.hidden_size}, "
-                f"{self.config.num_attention_heads} heads"
-            ),
+            "blocks": f"{self.config.num_hidden_layers} of width {self.config.hidden_size}, {self.source.heads}",
             "parameters": f"{self.num_parameters:,} in {str(self.dtype).removeprefix('torch.')}",
             "labels": f"{self.config.num_labels}: {_shorten(list((self.config.id2label or {}).values()))}",
             "tensors": (
@@ -263,7 +260,7 @@ def target_config(source: Source, options: ConversionOptions, labels: list[str] 
 def _target_scheme(source: Source, options: ConversionOptions) -> str:
     own = source.config.attention_type
     if source.is_image_model:
-        return options.attention_type or source.declared.get("attention_type", FALConfig.attention_type)
+        return options.attention_type or (FALConfig.attention_type if source.layout.is_of_images else own)
     if options.attention_type not in (None, own):
         raise ConversionError(
             f"{source.path}: expected attention_type {own}, got {options.attention_type}: frames see one another in "
@@ -524,6 +521,8 @@ def _add_code_and_card(folder: Path, source: Source, options: ConversionOptions,
     if options.with_code:
         add_code(folder)
     origin = f"Converted from `{source.name}` ({source.layout.name}): {comparison}."
+    if source.assumes_heads:
+        origin += f" The source does not tell its attention heads: {source.heads}."
     base_model = options.base_model or source.hub_id
     write_model_card(folder, license=options.license, base_model=base_model, origin=origin, repo_id=options.repo_id)
 

@@ -30,7 +30,8 @@ class ConversionOptions:
         revision: Branch, tag or commit of a Hub id as the source.
         attention_type: The scheme; the source's own unless given, divided for an image model. Another scheme than the
             source's is possible for models in which frames do not see one another: images and space-only attention.
-            An extra step gets a copy of the attention within frames and a Linear of zeros.
+            An extra step gets a copy of the attention within frames and a Linear of zeros. It has to be given where a
+            file could be a space-only TimeSformer of the reference (then `"space_only"`) as well as an image model.
         num_frames: Frames of a clip, at least 1; 8 for an image model unless given.
         image_size: Side of a frame in pixels, or height and width; multiples of the patch size.
         time_table: How a time table starts that the source has not: `"zero"`, which leaves an image model's results
@@ -40,7 +41,8 @@ class ConversionOptions:
             reference (positions along the flat sequence of patches).
         labels: A file of names, see [`read_labels`]; as many as the head has classes.
         new_head: Whether to leave the source's head out; the new one is drawn at random, for `labels` or two classes.
-        num_attention_heads: At least 1; for a source without a configuration, where the width does not tell.
+        num_attention_heads: At least 1; for a source without a configuration, whose heads are else assumed to be those
+            of published models: of 64 channels each, but for some widths.
         preprocessing: Mean, standard deviation and resampling of a family instead of the source's own: 0.45 and 0.225
             of `"timesformer"`, ImageNet's of `"imagenet"` (DeiT, DINO), 0.5 and 0.5 of `"vit"`.
         bgr: Whether the weights expect BGR frames, as the reference's of Something-Something V2 do.

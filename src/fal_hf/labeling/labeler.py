@@ -13,7 +13,7 @@ from ..model.modeling_fal import FALVideoClassifierForVideoClassification
 from ..model.video_file import Video
 from ..model.video_info import WHOLE, Stretch
 from ..model.video_processing_fal import FALVideoProcessor
-from ..runtimes.onednn import fast_linears
+from ..runtimes.onednn import fast_linears, requested_library
 from .aggregation import (
     MULTI_LABEL,
     LabelHierarchy,
@@ -129,6 +129,7 @@ class VideoLabeler:
     ):
         if num_clips is not None and views is not None:
             raise ValueError("expected num_clips or views, got both: give views=Views(num_clips=...)")
+        requested_library()  # refused here rather than for each video
         self.model = model.eval()
         align_weights(model)
         self.processor = processor

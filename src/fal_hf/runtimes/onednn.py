@@ -1,22 +1,33 @@
-"""Faster matrix products on AMD processors.
+"""Faster matrix products where torch's own are slow.
 
-torch multiplies float32 matrices with MKL, whose products take twice as long on AMD processors as those of oneDNN,
-which comes with torch as well. The results differ by rounding alone. `benchmarks/labeling.py` prints both times.
+torch multiplies float32 matrices with MKL, and has oneDNN beside it. Which one is faster is a matter of the processor:
+on an AMD EPYC with AVX-512 models take two thirds of the time with oneDNN, and as long as with MKL where the same
+processor is held to AVX2. So a process tries both, once for each size of model, which takes tens of milliseconds.
+torch's own products stay where oneDNN is not clearly faster, and where the clock of a thread is too coarse to tell, as
+on Windows. The results differ by rounding alone. `benchmarks/labeling.py` prints both times of a model.
 """
 
 import functools
 import math
-import platform
+import os
+import threading
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
+from time import thread_time
 
 import torch
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
+# Of the environment: the library that is taken where a process would try; with it processes agree to the last bit.
+CHOICE = "FAL_LINEARS"
 # Multiplications of a model's largest Linear for one clip; below, intercepting calls costs more than it saves.
 MIN_MULTIPLICATIONS = 2**26
-CPU_DESCRIPTION = Path("/proc/cpuinfo")  # of Linux; elsewhere `platform` knows
+# Of a trial: enough to keep a core's units busy, little enough to be done in milliseconds and to stay in its caches.
+TRIAL_TOKENS, TRIAL_MULTIPLICATIONS = 256, 2**27
+TRIAL_REPETITIONS = 7
+# How much longer torch's own has to take: on busy machines trials of equal libraries came to 1.27, and what is gained
+# below this is little, as Linears are not all of a model.
+CLEAR_MARGIN = 1.3
 
 
 class OneDnnLinears(TorchFunctionMode):
@@ -30,21 +41,78 @@ class OneDnnLinears(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+LIBRARIES = {"torch": nullcontext, "onednn": OneDnnLinears}
+
+
 def fast_linears(model: PreTrainedModel) -> AbstractContextManager:
     """A context in which a FAL model's Linears run on oneDNN where that is faster; elsewhere it does nothing."""
+    return LIBRARIES[choose_library(model)]()
+
+
+def choose_library(model: PreTrainedModel) -> str:
+    """`"onednn"` or `"torch"` for the Linears of a FAL model: `FAL_LINEARS` where that is set, else the faster one."""
+    chosen = requested_library()
     config = model.config
-    multiplications = math.prod(config.grid_size) * config.hidden_size * config.intermediate_size
-    is_slow = multiplications >= MIN_MULTIPLICATIONS and model.device.type == "cpu" and model.dtype is torch.float32
-    return OneDnnLinears() if is_slow and prefers_onednn() else nullcontext()
+    sizes = math.prod(config.grid_size), config.hidden_size, config.intermediate_size
+    is_slow = math.prod(sizes) >= MIN_MULTIPLICATIONS and model.device.type == "cpu" and model.dtype is torch.float32
+    if not (is_slow and torch.backends.mkldnn.is_available()):
+        return "torch"
+    return chosen or find_faster(*sizes)
+
+
+def requested_library() -> str | None:
+    """
+    What the environment's `FAL_LINEARS` says, if anything.
+
+    Raises:
+        ValueError: it is neither `torch` nor `onednn`.
+    """
+    chosen = os.environ.get(CHOICE)
+    if chosen not in (None, *LIBRARIES):
+        raise ValueError(f"{CHOICE}: expected {' or '.join(LIBRARIES)} in the environment, got {chosen!r}")
+    return chosen
+
+
+_one_at_a_time = threading.Lock()
+
+
+def find_faster(num_patches: int, width: int, hidden_width: int) -> str:
+    """The library that a trial finds faster; a process keeps to the first answer."""
+    with _one_at_a_time:
+        return _try_both(num_patches, width, hidden_width)
 
 
 @functools.cache
-def prefers_onednn() -> bool:
-    """Whether this is an AMD processor, and torch has both libraries."""
-    return torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available() and is_amd_processor()
+def _try_both(num_patches: int, width: int, hidden_width: int) -> str:
+    if not torch.backends.mkl.is_available():  # torch's own are of a library that is made for the processor
+        return "torch"
+    num_tokens = min(num_patches, TRIAL_TOKENS, max(1, TRIAL_MULTIPLICATIONS // (width * hidden_width)))
+    seconds = time_linears(num_tokens, width, hidden_width)
+    return "onednn" if seconds["onednn"] * CLEAR_MARGIN < seconds["torch"] else "torch"
 
 
-def is_amd_processor() -> bool:
-    """Whether the system names AMD as the processor's maker."""
-    description = CPU_DESCRIPTION.read_text("utf-8") if CPU_DESCRIPTION.exists() else platform.processor()
-    return "AuthenticAMD" in description
+@torch.inference_mode()
+def time_linears(num_tokens: int, width: int, hidden_width: int) -> dict[str, float]:
+    """
+    Seconds that a Linear from `width` to `hidden_width` takes each library, the least of several trials in turn.
+
+    They are seconds that one thread computes: how long threads wait, for a core or for one another, is a matter of
+    what else the machine does.
+    """
+    inputs = torch.ones(num_tokens, width, dtype=torch.float32, device="cpu")
+    weight = torch.ones(hidden_width, width, dtype=torch.float32, device="cpu")
+    bias = torch.ones(hidden_width, dtype=torch.float32, device="cpu")
+    seconds = dict.fromkeys(LIBRARIES, math.inf)
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for repetition in range(1 + TRIAL_REPETITIONS):
+            for name, context in LIBRARIES.items():
+                began = thread_time()
+                with context():
+                    torch.nn.functional.linear(inputs, weight, bias)
+                if repetition > 0:  # the first one prepares
+                    seconds[name] = min(seconds[name], thread_time() - began)
+    finally:
+        torch.set_num_threads(num_threads)
+    return seconds
