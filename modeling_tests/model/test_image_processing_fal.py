@@ -199,6 +199,25 @@ def test_channels_are_flipped_to_bgr_on_demand(processor_class):
 
 
 @both_backends
+def test_grayscale_that_is_kept_has_no_order_of_channels(processor_class):
+    gray = random_frames(2, 8, 8, 1)
+    processor = processor_class(do_convert_rgb=False, image_mean=0.5, image_std=0.5)
+    assert torch.equal(pixels(processor, gray, do_flip_channel_order=True), pixels(processor, gray))
+
+
+@every_processor
+@pytest.mark.parametrize("do_rescale", [True, False])
+@pytest.mark.parametrize("do_normalize", [True, False])
+def test_pixels_are_float32_whatever_is_done_to_them(processor_class, do_rescale, do_normalize):
+    processor = processor_class(do_rescale=do_rescale, do_normalize=do_normalize, size=8, crop_size=8)
+    for frames in (random_frames(2, 8, 8, 3), random_frames(2, 8, 8, 3) / 255):
+        assert pixels(processor, frames).dtype == torch.float32
+    untouched = np.full((8, 8, 8, 3), 200, np.uint8)
+    if not (do_rescale or do_normalize):
+        assert (pixels(processor, untouched) == 200).all()
+
+
+@both_backends
 @pytest.mark.parametrize(
     ("shape", "channels_first"),
     [((2, 1, 1, 3), False), ((2, 3, 9, 3), True), ((2, 3, 9, 4), True), ((2, 4, 9, 3), False)],

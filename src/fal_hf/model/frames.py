@@ -257,8 +257,8 @@ class ClipPreprocessing(PixelDefaults):
 
 
 def bgr_order(num_channels: int) -> list[int]:
-    """The order of channels that turns RGB into BGR and the other way; an alpha channel stays last."""
-    return [2, 1, 0, *range(3, num_channels)]
+    """The order of channels that turns RGB into BGR and the other way; alpha stays last, and gray is gray."""
+    return [2, 1, 0, *range(3, num_channels)] if num_channels >= 3 else list(range(num_channels))
 
 
 def check_channels(count: int, **settings: float | Sequence[float]) -> None:

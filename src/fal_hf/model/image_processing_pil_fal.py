@@ -58,7 +58,9 @@ class FALImageProcessorPil(ImageProcessing, PilBackend):
             frame = frame[bgr_order(len(frame))]
         if do_rescale:
             frame = self.rescale(frame, rescale_factor)
-        return self.normalize(frame, image_mean, image_std) if do_normalize else frame
+        if do_normalize:
+            frame = self.normalize(frame, image_mean, image_std)
+        return frame.astype(np.float32, copy=False)
 
     def resize(
         self, image: np.ndarray, size: SizeDict, resample: PILImageResampling | None = None, **kwargs
