@@ -24,7 +24,8 @@ EXTRAS = {
 }
 # What `make test` needs, and what the other commands of the Makefile need.
 EXTRAS["test"] = [*EXTRAS["training"], *EXTRAS["files"], *EXTRAS["remote"], "pandas>=2.2"]
-EXTRAS["test"] += ["ipykernel>=6.29", "nbclient>=0.10", "pytest>=8", "pytest-cov>=6", "pytest-xdist>=3.6"]
+EXTRAS["test"] += ["hypothesis>=6.100", "ipykernel>=6.29", "nbclient>=0.10"]
+EXTRAS["test"] += ["pytest>=8", "pytest-cov>=6", "pytest-xdist>=3.6"]
 EXTRAS["dev"] = sorted({name for extra in EXTRAS.values() for name in extra})
 EXTRAS["dev"] += [
     "build>=1.2",

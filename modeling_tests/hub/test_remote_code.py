@@ -66,6 +66,10 @@ AutoImageProcessor.from_pretrained("again", **remote)
 AutoVideoProcessor.from_pretrained("again", **remote)
 with torch.inference_mode():
     assert torch.equal(deepcopy(again)(clip).logits, deepcopy(classifier)(clip).logits)  # see tiny_fal.realigned
+classify.save_pretrained("piped")
+piped = pipeline("video-classification", model="piped", **remote)
+assert type(piped.video_processor).__name__ == "FALVideoProcessor"
+assert piped("video.mp4") == classify("video.mp4")
 print(json.dumps({
     "classes": [type(part).__name__ for part in (
         AutoConfig.from_pretrained(checkpoint, **remote), classifier, base, *image_processors.values(), video_processor

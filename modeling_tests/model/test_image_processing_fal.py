@@ -7,11 +7,13 @@ from PIL import Image
 
 from fal_hf.model.image_processing_fal import FALImageProcessor
 from fal_hf.model.image_processing_pil_fal import FALImageProcessorPil
+from fal_hf.model.video_processing_fal import FALVideoProcessor
 
 BACKENDS = [FALImageProcessor, FALImageProcessorPil]
 ONE_LEVEL = 1 / 255 / 0.225 + 1e-5  # what one step of 8 bits is worth after normalisation
 MEAN, STD = 0.45, 0.225
 
+every_processor = pytest.mark.parametrize("processor_class", [*BACKENDS, FALVideoProcessor])
 both_backends = pytest.mark.parametrize("processor_class", BACKENDS)
 
 
@@ -197,6 +199,25 @@ def test_channels_are_flipped_to_bgr_on_demand(processor_class):
 
 
 @both_backends
+def test_grayscale_that_is_kept_has_no_order_of_channels(processor_class):
+    gray = random_frames(2, 8, 8, 1)
+    processor = processor_class(do_convert_rgb=False, image_mean=0.5, image_std=0.5)
+    assert torch.equal(pixels(processor, gray, do_flip_channel_order=True), pixels(processor, gray))
+
+
+@every_processor
+@pytest.mark.parametrize("do_rescale", [True, False])
+@pytest.mark.parametrize("do_normalize", [True, False])
+def test_pixels_are_float32_whatever_is_done_to_them(processor_class, do_rescale, do_normalize):
+    processor = processor_class(do_rescale=do_rescale, do_normalize=do_normalize, size=8, crop_size=8)
+    for frames in (random_frames(2, 8, 8, 3), random_frames(2, 8, 8, 3) / 255):
+        assert pixels(processor, frames).dtype == torch.float32
+    untouched = np.full((8, 8, 8, 3), 200, np.uint8)
+    if not (do_rescale or do_normalize):
+        assert (pixels(processor, untouched) == 200).all()
+
+
+@both_backends
 @pytest.mark.parametrize(
     ("shape", "channels_first"),
     [((2, 1, 1, 3), False), ((2, 3, 9, 3), True), ((2, 3, 9, 4), True), ((2, 4, 9, 3), False)],
@@ -244,11 +265,85 @@ def test_normalised_frames_pass_untouched_where_rescaling_and_normalising_are_of
         (np.zeros((2, 8, 9, 5)), "no axis of 1, 3 or 4 channels"),
         (np.full((2, 8, 8, 3), 300), "from 0 to 255"),
         (np.full((2, 8, 8, 3), -1), "from 0 to 255"),
+        (np.zeros((2, 8, 8, 3)).astype(complex), "complex128"),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.complex64), "complex64"),
+        (np.full((2, 8, 8), "a"), "Expected frames of integers or floats"),
+        ({1}, "Expected frames, or lists of them; got set"),
+        ([1, 2], "Expected frames, or lists of them; got list"),
     ],
 )
 def test_wrong_input_is_refused_with_a_message_that_helps(processor_class, images, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         processor_class()(images, return_tensors="pt")
+
+
+@every_processor
+@pytest.mark.parametrize("shape", [(0, 8, 8, 3), (2, 0, 8, 3), (2, 8, 0, 3), (2, 3, 0, 8), (0, 2, 8, 8, 3), (0, 8)])
+def test_frames_without_pixels_and_clips_without_frames_are_refused(processor_class, shape):
+    processor = processor_class()
+    empty = np.zeros(shape, np.uint8)
+    forms = [
+        empty,
+        torch.from_numpy(empty),
+        [empty],
+        [[empty], [empty]],
+        [*empty, *empty],
+        [random_frames(8, 8, 3), empty],
+    ]
+    for form in forms:
+        with pytest.raises(ValueError, match="frames"):
+            processor(form, return_tensors="pt")
+    for size in [(0, 5), (5, 0)]:
+        with pytest.raises(ValueError, match=rf"at least one pixel.*PIL image of {size[0]} x {size[1]} pixels"):
+            processor([Image.new("RGB", (8, 8)), Image.new("RGB", size)])
+
+
+@every_processor
+@pytest.mark.parametrize("mode", ["I", "F", "I;16", "I;16B", "I;16L", "I;16N", "La", "RGBa"])
+@pytest.mark.parametrize("do_convert_rgb", [True, False])
+def test_pil_modes_that_do_not_say_which_value_is_white_are_refused(processor_class, mode, do_convert_rgb):
+    frames = [Image.new("RGB", (8, 8)), Image.new(mode, (8, 8))]
+    with pytest.raises(ValueError, match=rf"PIL frames of a mode among .*; got {mode}\. .* floats in \[0, 1\]"):
+        processor_class()(frames, do_convert_rgb=do_convert_rgb)
+
+
+@every_processor
+def test_pil_modes_of_8_bits_show_the_colors_that_they_mean(processor_class):
+    processor = processor_class(size=8, crop_size=8)
+    red, gray, white = (Image.new("RGB", (8, 8), color) for color in ("red", (90, 90, 90), "white"))
+    clear = Image.new("RGBA", (8, 8), (9, 9, 9, 0))
+    meant = [(red.convert(mode), red) for mode in ("P", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")]
+    meant += [(gray.convert("L"), gray), (gray.convert("LA"), gray), (Image.new("LAB", (8, 8), (97, 128, 128)), gray)]
+    meant += [(image, white) for image in (clear, clear.convert("LA"), clear.convert("PA"), white.convert("1"))]
+    for image, same in meant:
+        difference = (pixels(processor, image) - pixels(processor, same)).abs().max()
+        assert difference <= ONE_LEVEL, image.mode
+
+
+@every_processor
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_values_that_are_not_finite_are_refused(processor_class, value):
+    frames = np.zeros((2, 8, 8, 3))
+    frames[1, 3, 3, 0] = value
+    for form in (frames, torch.from_numpy(frames), list(frames), frames[..., :1], frames[..., [0, 1, 2, 0]]):
+        with pytest.raises(ValueError, match="frames of finite numbers"):
+            processor_class()(form)
+
+
+@every_processor
+@pytest.mark.parametrize("channels", [1, 4])
+def test_means_for_other_channels_than_the_frames_have_are_refused(processor_class, channels):
+    frames = random_frames(2, 8, 8, channels)
+    with pytest.raises(ValueError, match=rf"`image_mean`, or one for each channel of the frames: {channels}; got 3"):
+        processor_class()(frames, do_convert_rgb=False)
+    processor = processor_class(do_convert_rgb=False, image_mean=[0.5] * channels, image_std=[0.5] * channels)
+    assert pixels(processor, frames).shape[2] == channels
+
+
+@both_backends
+def test_frames_may_require_gradients(processor_class):
+    frames = torch.rand(2, 3, 30, 40)
+    assert torch.equal(pixels(processor_class(), frames.requires_grad_()), pixels(processor_class(), frames.detach()))
 
 
 @both_backends

@@ -1,6 +1,7 @@
 """`pipeline("video-classification")` on a folder with a tiny model: what may go in, and what comes out."""
 
 import logging
+import shutil
 import warnings
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from transformers import (
 from transformers import logging as transformers_logging
 
 from fal_hf import FALConfig, FALVideoClassifierForVideoClassification
+from fal_hf.labeling.labeler import DEFAULT_CHECKPOINT
+from fal_hf.model.image_processing import ImageProcessing
 from fal_hf.model.image_processing_fal import FALImageProcessor
 from fal_hf.model.image_processing_pil_fal import FALImageProcessorPil
 from fal_hf.model.video_processing_fal import FALVideoProcessor
@@ -149,6 +152,45 @@ def test_a_saved_pipeline_labels_as_before(pipe, videos, expected, tmp_path):
     again = pipeline("video-classification", model=str(tmp_path))
     assert isinstance(again.video_processor, FALVideoProcessor)
     assert_same([again(str(videos[0]))], [expected[0]])
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {"frame_interval_seconds": 0.125, "num_clips": 6},
+        {"frame_stride": 2, "start_seconds": 0.1},
+        {"end_seconds": 0.5, "do_flip_channel_order": True},
+    ],
+    ids=str,
+)
+def test_a_saved_pipeline_takes_the_frames_that_it_took_before(folder, videos, tmp_path, sampling):
+    source, once, twice = tmp_path / "source", tmp_path / "once", tmp_path / "twice"
+    shutil.copytree(folder, source)
+    shutil.copytree(folder, twice)  # which holds another pipeline already
+    FALVideoProcessor(num_frames=4, size=32, crop_size=32, **sampling).save_pretrained(source)
+    first = pipeline("video-classification", model=str(source))
+    first.save_pretrained(once)
+    pipeline("video-classification", model=str(once)).save_pretrained(twice)
+    last = pipeline("video-classification", model=str(twice))
+    assert last.video_processor.to_dict() == first.video_processor.to_dict()
+    assert_same(last([str(video) for video in videos]), first([str(video) for video in videos]))
+
+
+def test_the_built_in_checkpoint_labels_as_before_when_a_pipeline_has_saved_it(videos, tmp_path):
+    first = pipeline("video-classification", model=str(DEFAULT_CHECKPOINT))
+    first.save_pretrained(tmp_path)
+    last = pipeline("video-classification", model=str(tmp_path))
+    assert last.video_processor.frame_interval_seconds == 0.125
+    assert_same([last(str(videos[0]))], [first(str(videos[0]))])
+
+
+@pytest.mark.parametrize("processor_class", ImageProcessing.__subclasses__())
+def test_an_image_processor_without_a_pipeline_is_saved_alone(processor_class, folder, tmp_path):
+    processor = processor_class.from_pretrained(folder)
+    processor.save_pretrained(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["preprocessor_config.json"]
+    in_pipeline = processor_class.from_pretrained(folder, _from_pipeline="video-classification")
+    assert in_pipeline.to_dict() == processor.to_dict()
 
 
 def test_the_auto_classes_find_the_processors(folder):

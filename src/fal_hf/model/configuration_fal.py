@@ -5,6 +5,7 @@
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
+from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils.auto_docstring import auto_docstring
 
@@ -12,6 +13,9 @@ from .attention_schemes import ATTENTION_TYPES
 
 ATTENTION_ORDERS = ("time_space", "space_time", "parallel")
 POSITION_EMBEDDING_TYPES = ("space_time", "space_only", "none")
+
+# Of those that float32 holds in full: with a smaller epsilon, layer norms of equal values divide zero by zero.
+SMALLEST_FLOAT32 = 2.0**-126
 
 # The paper's variants (table 5, section 4.14); a patch size of 32 is `from_preset(name, patch_size=32)`.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -48,7 +52,7 @@ class FALConfig(PreTrainedConfig):
     intermediate_size (`int`, defaults to 3072):
         Width of the hidden layer of each block's MLP.
     hidden_act (`str`, defaults to `"gelu"`):
-        Activation of the MLPs.
+        Activation of the MLPs, by its name in transformers.
     hidden_dropout_prob (`float`, defaults to 0.0):
         Dropout of embeddings, attention outputs and MLPs.
     attention_probs_dropout_prob (`float`, defaults to 0.0):
@@ -171,11 +175,19 @@ class FALConfig(PreTrainedConfig):
                 f"attention_order={self.attention_order!r} is a choice of divided_space_time attention only, "
                 f"got attention_type={self.attention_type!r}; leave attention_order at 'time_space'"
             )
+        self._require_choice("hidden_act", tuple(ACT2FN))
         self._require_sizes()
+        for field in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            if not 0 <= getattr(self, field) <= 1:
+                raise ValueError(f"expected 0 <= {field} <= 1, got {getattr(self, field)}")
         if not 0 <= self.drop_path_rate < 1:
             raise ValueError(f"expected 0 <= drop_path_rate < 1, got {self.drop_path_rate}")
-        if not 0 < self.layer_norm_eps < float("inf"):
-            raise ValueError(f"expected a layer_norm_eps above 0, got {self.layer_norm_eps}")
+        if not 0 < self.initializer_range < float("inf"):
+            raise ValueError(f"expected a finite initializer_range above 0, got {self.initializer_range}")
+        if not SMALLEST_FLOAT32 <= self.layer_norm_eps < float("inf"):
+            raise ValueError(
+                f"expected a finite layer_norm_eps of at least {SMALLEST_FLOAT32:.3g}, got {self.layer_norm_eps}"
+            )
 
     def _require_choice(self, field: str, choices: tuple[str, ...]):
         if getattr(self, field) not in choices:
@@ -190,6 +202,7 @@ class FALConfig(PreTrainedConfig):
             "patch_size",
             "num_channels",
             "num_frames",
+            "num_labels",
         )
         for field in positive:
             if getattr(self, field) < 1:

@@ -3,8 +3,9 @@
 What is unusual: one list of frames is one clip, and floating-point clips that already lie in [0, 1] are recognized.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from transformers.processing_utils import ImagesKwargs
 from transformers.utils.generic import TensorType
 
 CHANNEL_COUNTS = (1, 3, 4)
+# PIL modes that convert to RGB as they are meant. Of those with more than 8 bits no one knows which value is white.
+PIL_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 
 
 class FALImageProcessorKwargs(ImagesKwargs, total=False):
@@ -46,25 +49,37 @@ def split_into_clips(images: Any, *, is_clip: Callable[[Any], bool] = lambda val
         One entry a clip: a list of frames, a 4-D array or tensor, or what `is_clip` says.
 
     Raises:
-        ValueError: where there is nothing, or something else than frames.
+        ValueError: where there is nothing, a frame without pixels, or something else than frames.
     """
     if is_clip(images):
         return [images]
     if is_frame(images):
+        check_pixels(images)
         return [[images]]
     if isinstance(images, np.ndarray | torch.Tensor) and images.ndim in (4, 5):
+        check_pixels(images)
         return [images] if images.ndim == 4 else list(images)
     if not isinstance(images, list | tuple) or len(images) == 0:
         raise ValueError(f"Expected frames, a list of frames, or arrays of 3 to 5 dimensions; got {describe(images)}.")
     if all(is_frame(item) for item in images):
+        for frame in images:
+            check_pixels(frame)
         return [list(images)]
     if any(is_frame(item) for item in images):
         raise ValueError("A list holds single frames and whole clips together; give each clip a list of its own.")
     return [clip for item in images for clip in split_into_clips(item, is_clip=is_clip)]
 
 
+def check_pixels(frames: Image.Image | np.ndarray | torch.Tensor) -> None:
+    """Raises a ValueError where a frame, or an array of frames, holds nothing."""
+    if 0 in (frames.size if isinstance(frames, Image.Image) else frames.shape):
+        raise ValueError(f"Expected frames of at least one pixel, and at least one of them; got {describe(frames)}.")
+
+
 def describe(value: Any) -> str:
     """A few words about an unexpected value, for a message."""
+    if isinstance(value, Image.Image):
+        return f"a PIL image of {value.width} x {value.height} pixels"
     shape = getattr(value, "shape", None)
     if shape is not None:
         return f"{type(value).__name__} of shape {tuple(shape)}"
@@ -95,12 +110,15 @@ def read_pixels(frames: np.ndarray | torch.Tensor) -> torch.Tensor:
 
     Raises:
         ValueError: for integers beyond 0 to 255.
+        TypeError: for what are no real numbers, or ones of more than 64 bits.
     """
-    if isinstance(frames, np.ndarray):
+    if isinstance(frames, np.ndarray) and frames.dtype.kind in "biuf" and frames.dtype.itemsize <= 8:
         native = frames.astype(frames.dtype.newbyteorder("="), copy=False)
         # torch can neither share reversed arrays nor read-only ones
         shareable = native.flags.writeable and all(stride >= 0 for stride in native.strides)
         frames = torch.from_numpy(native if shareable else native.copy())
+    if not isinstance(frames, torch.Tensor) or frames.is_complex():
+        raise TypeError(f"Expected frames of integers or floats of up to 64 bits; got {frames.dtype}.")
     if frames.dtype == torch.uint8:
         return frames
     if frames.is_floating_point() or frames.dtype == torch.bool:
@@ -143,9 +161,16 @@ def blend_with_white(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def is_scaled(pieces: list[torch.Tensor]) -> bool:
-    """Whether the floating-point frames of one clip all lie in [0, 1], that is, are scaled already."""
-    floating = [piece for piece in pieces if piece.is_floating_point() and piece.numel()]
-    return bool(floating) and all(bool(piece.min() >= 0) and bool(piece.max() <= 1) for piece in floating)
+    """
+    Whether the floating-point frames of one clip all lie in [0, 1], that is, are scaled already.
+
+    Raises:
+        ValueError: for values that are infinite, as float32, or no numbers.
+    """
+    ranges = [[float(end) for end in piece.detach().aminmax()] for piece in pieces if piece.is_floating_point()]
+    if not all(isfinite(end) for ends in ranges for end in ends):
+        raise ValueError("Expected frames of finite numbers; got frames with infinite values or NaN. Replace those.")
+    return bool(ranges) and all(low >= 0 and high <= 1 for low, high in ranges)
 
 
 def read_clip(
@@ -172,9 +197,14 @@ def _join_like_frames(frames: list, do_convert_rgb: bool | None) -> list[torch.T
 
 
 def _read_frame(frame: Image.Image | np.ndarray | torch.Tensor, do_convert_rgb: bool | None) -> torch.Tensor:
-    if isinstance(frame, Image.Image):
-        return read_pixels(np.asarray(convert_to_rgb(frame, return_numpy=True) if do_convert_rgb else frame))
-    return read_pixels(frame)
+    if not isinstance(frame, Image.Image):
+        return read_pixels(frame)
+    if frame.mode not in PIL_MODES:
+        raise ValueError(
+            f"Expected PIL frames of a mode among {', '.join(PIL_MODES)}; got {frame.mode}. Convert it, or give "
+            "the array of its values divided by the largest one that there can be, which is floats in [0, 1]."
+        )
+    return read_pixels(np.asarray(convert_to_rgb(frame, return_numpy=True) if do_convert_rgb else frame))
 
 
 class PixelDefaults:
@@ -218,6 +248,8 @@ class ClipPreprocessing(PixelDefaults):
         scaled = is_scaled(pieces)
         made = []
         for piece in pieces:
+            if kwargs["do_normalize"]:
+                check_channels(piece.shape[1], image_mean=kwargs["image_mean"], image_std=kwargs["image_std"])
             factor = rescale_factor * 255 if scaled and piece.is_floating_point() else rescale_factor
             made.append(self._preprocess_piece(piece, rescale_factor=factor, **kwargs))
         check_equal_shapes([piece[0] for piece in made], what="frames of a clip")
@@ -225,8 +257,18 @@ class ClipPreprocessing(PixelDefaults):
 
 
 def bgr_order(num_channels: int) -> list[int]:
-    """The order of channels that turns RGB into BGR and the other way; an alpha channel stays last."""
-    return [2, 1, 0, *range(3, num_channels)]
+    """The order of channels that turns RGB into BGR and the other way; alpha stays last, and gray is gray."""
+    return [2, 1, 0, *range(3, num_channels)] if num_channels >= 3 else list(range(num_channels))
+
+
+def check_channels(count: int, **settings: float | Sequence[float]) -> None:
+    """Raises a ValueError where a setting with a value for each channel does not fit frames of `count` channels."""
+    for name, values in settings.items():
+        if isinstance(values, Sequence) and len(values) not in (1, count):
+            raise ValueError(
+                f"Expected one value in `{name}`, or one for each channel of the frames: {count}; got {len(values)}. "
+                "Keep `do_convert_rgb` for frames of other channels than RGB."
+            )
 
 
 def check_equal_shapes(arrays: list, *, what: str) -> None:

@@ -13,36 +13,25 @@ from transformers.processing_utils import (
     Unpack,  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue]  # as the library's models do
 )
 
-from .frames import ClipPreprocessing, FALImageProcessorKwargs, bgr_order, read_clip, split_into_clips
+from .frames import FALImageProcessorKwargs, bgr_order
+from .image_processing import ImageProcessing
 
 
-class FALImageProcessorPil(ClipPreprocessing, PilBackend):
+class FALImageProcessorPil(ImageProcessing, PilBackend):
     """Turns frames into `pixel_values` of shape (B, T, C, H, W) in float32, with Pillow and NumPy.
 
     The arguments, the defaults and, within the tolerance of interpolation, the pixels are those of
     [`FALImageProcessor`], which see.
     """
 
-    valid_kwargs = FALImageProcessorKwargs
     join = staticmethod(np.concatenate)
-
-    def __init__(self, **kwargs: Unpack[FALImageProcessorKwargs]):
-        super().__init__(**kwargs)
 
     def preprocess(self, images: ImageInput, **kwargs: Unpack[FALImageProcessorKwargs]) -> BatchFeature:
         """See [`FALImageProcessor.preprocess`]."""
         return super().preprocess(images, **kwargs)
 
-    def _prepare_image_like_inputs(
-        self, images: ImageInput, *, do_convert_rgb: bool | None, input_data_format: str | None, **kwargs
-    ) -> list[list[torch.Tensor]]:
-        fetched = self.fetch_images(images)  # pyright: ignore[reportArgumentType]  # the hint leaves out images
-        clips = split_into_clips(fetched)
-        options = {"do_convert_rgb": do_convert_rgb, "input_data_format": input_data_format, "device": "cpu"}
-        return [read_clip(clip, **options) for clip in clips]
-
     def _preprocess_piece(self, piece: torch.Tensor, **kwargs) -> np.ndarray:
-        return np.stack([self._preprocess_frame(frame, **kwargs) for frame in piece.numpy()])
+        return np.stack([self._preprocess_frame(frame, **kwargs) for frame in piece.detach().cpu().numpy()])
 
     def _preprocess_frame(
         self,
@@ -69,7 +58,9 @@ class FALImageProcessorPil(ClipPreprocessing, PilBackend):
             frame = frame[bgr_order(len(frame))]
         if do_rescale:
             frame = self.rescale(frame, rescale_factor)
-        return self.normalize(frame, image_mean, image_std) if do_normalize else frame
+        if do_normalize:
+            frame = self.normalize(frame, image_mean, image_std)
+        return frame.astype(np.float32, copy=False)
 
     def resize(
         self, image: np.ndarray, size: SizeDict, resample: PILImageResampling | None = None, **kwargs

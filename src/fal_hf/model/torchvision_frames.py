@@ -37,7 +37,8 @@ class TorchvisionPreprocessing(ClipPreprocessing, TorchvisionBackend):
             piece = piece[:, bgr_order(piece.shape[1])]
         # channels-last frames become (T, C, H, W) in memory here, where they are small and still bytes
         piece = piece.contiguous()
-        return self.rescale_and_normalize(piece, do_rescale, rescale_factor, do_normalize, image_mean, image_std)
+        piece = self.rescale_and_normalize(piece, do_rescale, rescale_factor, do_normalize, image_mean, image_std)
+        return piece.to(torch.float32)
 
 
 __all__ = ["TorchvisionPreprocessing"]

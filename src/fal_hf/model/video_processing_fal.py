@@ -174,7 +174,9 @@ class FALVideoProcessor(TorchvisionPreprocessing, BaseVideoProcessor):
 
         Raises:
             VideoError: (a ValueError) for a file that cannot be read.
-            ValueError: for input that is no video, and for options that contradict one another.
+            ValueError: for input that is no video, frames as [`FALImageProcessor`] refuses them, and options that
+                contradict one another.
+            TypeError: for frames of what are no numbers.
         """
         validate_typed_dict(self.valid_kwargs, kwargs)  # pyright: ignore[reportArgumentType]  # a TypedDict is no dict to it
         sampling = self._choose_sampling({**kwargs, "num_clips": 1})
