@@ -379,4 +379,5 @@ def test_convert_refuses(refuse, case):
 
 def test_convert_needs_a_source(refuse):
     refuse("convert", "--output", "new", "")
-    refuse("convert", "--output", "new")
+    refuse("convert")
+    refuse("convert", "vit")
