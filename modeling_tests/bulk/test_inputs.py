@@ -67,8 +67,11 @@ def test_a_changed_file_has_another_identity(folder):
 
 
 def test_standard_input_names_a_video_a_line(folder, monkeypatch):
-    monkeypatch.setattr("sys.stdin", io.StringIO("b.mp4\n\nsub\r\n"))
-    assert names_of("-") == ["b.mp4", "sub/a.MKV", "sub/deep/c.webm"]
+    stdin = io.TextIOWrapper(io.BytesIO(b"b.mp4\n\nsub\r\nclip-\xff.mp4"), encoding="ascii")
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert names_of("-") == ["b.mp4", "sub/a.MKV", "sub/deep/c.webm", os.fsdecode(b"clip-\xff.mp4")]
+    with pytest.raises(ValueError, match="standard input: expected a video at least"):
+        find_videos(["-"])
 
 
 @pytest.mark.parametrize(
@@ -91,6 +94,12 @@ def test_a_manifest_names_videos_from_its_own_folder_on(folder, name, text):
         ("list.csv", "clip\na.mp4\n", r"list\.csv: line 2: expected one of video, path, file_name, url"),
         ("list.jsonl", '{"video": "a.mp4"}\n["b"]\n', r"list\.jsonl: line 2: expected an object"),
         ("list.jsonl", "{", r"list\.jsonl: line 1: Expecting property name"),
+        (
+            "list.jsonl",
+            '{"video": "a\\u0000.mp4"}\n',
+            r"list\.jsonl: line 1: expected the name of a video, got one with",
+        ),
+        ("list.txt", "a.mp4\nb\0.mp4\n", r"list\.txt: line 2: expected the name of a video, got one with a zero byte"),
         ("list.txt", "\n", r"list\.txt: expected a video at least"),
     ],
 )
@@ -110,6 +119,12 @@ def test_fsspec_urls_are_opened_and_their_patterns_and_folders_expanded():
         assert file.read() == b"/bucket/b.mp4"
     with opened_input("/a/path.mp4") as path, opened_input("http://x.org/a.mp4") as url:
         assert (path, url) == ("/a/path.mp4", "http://x.org/a.mp4")
+
+
+@pytest.mark.parametrize("url", ["nothing://x/a.mp4", "rtsp://camera/1", "nothing://x/*.mp4"])
+def test_a_url_that_nobody_can_open_is_refused(url):
+    with pytest.raises(ValueError, match=r"expected http, https or a scheme that fsspec knows, got (nothing|rtsp)"):
+        find_videos([url])
 
 
 def test_a_reason_names_the_video_and_an_unexpected_type():

@@ -1,6 +1,8 @@
 """The journal of a run: what is done stays done, whatever happens to the process or the file."""
 
+import errno
 import json
+import os
 
 import pytest
 
@@ -177,3 +179,25 @@ def test_a_torn_header_is_written_again(path):
         path.write_bytes(header[:length])
         Journal(path, MADE_BY).close()
         assert path.read_bytes() == header
+
+
+def test_a_disk_that_is_full_is_told_with_the_journal_and_what_is_there_is_gone_on_with(path, monkeypatch):
+    fill(path, A)
+    journal, fsync = Journal(path, MADE_BY), os.fsync
+
+    def refuse(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match=f"No space left on device: '{path}'"):
+        journal.append(B, record_of(B))
+    journal.close()
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert A in Journal(path, MADE_BY)
+
+
+def test_a_name_of_any_bytes_is_found_again(path):
+    video = VideoInput("clip-\udcff.mp4", "/videos/clip-\udcff.mp4", (10, 3))
+    fill(path, video)
+    journal = Journal(path, MADE_BY)
+    assert video in journal and list(journal.records([video])) == [record_of(video)]

@@ -14,6 +14,7 @@ def test_what_can_be_watched_passes():
     ("sources", "options", "message"),
     [
         ([], {}, "expected 1 to 8 sources, got 0"),
+        (["nothing://x"], {}, "nothing://x: expected a URL of one of file, http, .*, got nothing"),
         (["a.mp4"] * 9, {}, "expected 1 to 8 sources, got 9"),
         (["a.mp4"], {"window_seconds": 0.0}, "a window of 0.0 seconds"),
         (["a.mp4"], {"hop_seconds": float("nan")}, "a hop of nan seconds"),

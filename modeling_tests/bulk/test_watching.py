@@ -140,6 +140,7 @@ def test_a_stream_shorter_than_a_window_is_labeled_by_what_it_has(labeler, video
     window, end = watch(labeler, videos[:1], window_seconds=10.0, top_k=5)
     assert end == EndOfStream(videos[0], None)
     assert (window.start_seconds, window.end_seconds) == (0.0, 0.0)  # a frame each 2.5 s, of 2 s
+    assert window.drop_rate == 0
     expected = model_scores(labeler, np.repeat(read_frames(videos[0], seconds=[0.0]).frames, 4, axis=0))
     scores = {label.label: label.score for label in window.labels}
     assert [scores[name] for name in "abcde"] == pytest.approx(expected.tolist(), abs=1e-5)

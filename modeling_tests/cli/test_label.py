@@ -1,11 +1,13 @@
 """The `fal` command, run as a user runs it."""
 
+import errno
 import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -196,6 +198,69 @@ def test_an_output_that_cannot_be_put_in_its_place_is_one_line(tiny_checkpoint, 
     assert main([*run, "--workers", "0"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("fal: ") and "labels.jsonl" in line
+
+
+@contextmanager
+def largest_file(num_bytes: int):
+    """No file of this process grows beyond so many bytes, as on a disk that is full."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("name", ["labels.jsonl", "labels.csv", "labels.parquet", "labels.json", "{name}.vtt"])
+def test_a_disk_that_is_full_is_one_line_and_with_space_the_command_goes_on(
+    tiny_checkpoint, videos, tmp_path, capsys, name
+):
+    command = ["label", *videos, "--model", str(tiny_checkpoint), "--workers", "0", "--output"]
+    assert main([*command, str(tmp_path / "once" / name)]) == 1
+    once = {path.name: path.read_bytes() for path in (tmp_path / "once").iterdir()}
+    journal, output = once.pop(f"{name}.journal"), tmp_path / "full" / name
+    written, num_lines = output.with_name(f"{name}.journal"), []
+    for room in (len(journal) // 2, len(journal) - 1):
+        capsys.readouterr()
+        with largest_file(room):
+            assert main([*command, str(output)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"File too large: '{written}'" in line
+        assert line.endswith(f"the same command goes on where {written} ends")
+        num_lines.append(written.read_bytes().count(b"\n"))
+        assert [path.name for path in output.parent.iterdir()] == [written.name]
+    assert num_lines == sorted(num_lines) and num_lines[1] == 3
+    assert main([*command, str(output)]) == 1
+    assert {path.name: path.read_bytes() for path in output.parent.iterdir() if path != written} == once
+    assert written.read_bytes() == journal
+
+
+def test_an_output_that_has_no_room_leaves_the_journal(tiny_checkpoint, videos, tmp_path, monkeypatch, capsys):
+    output, replace = tmp_path / "labels.jsonl", os.replace
+    run = ["label", videos[0], "--model", str(tiny_checkpoint), "--output", str(output), "--workers", "0"]
+
+    def refuse(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    assert main(run) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"No space left on device: '{output}'; mend that, and the same command goes on" in line
+    monkeypatch.setattr(os, "replace", replace)
+    before = (tmp_path / "labels.jsonl.journal").read_bytes()
+    assert main(run) == 0
+    assert (tmp_path / "labels.jsonl.journal").read_bytes() == before and len(output.read_text().splitlines()) == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+@pytest.mark.parametrize("words", [["label", "gone.mp4"], ["label", "gone.mp4", "--json"], ["--version"]])
+def test_standard_output_that_takes_nothing_is_one_line(words):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "fal_hf.cli", *words]
+        process = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    (line,) = process.stderr.splitlines()
+    assert process.returncode == 2 and line.startswith("fal: ") and "No space left on device" in line
 
 
 def test_processes_of_a_launcher_need_an_output(videos, monkeypatch, capsys):

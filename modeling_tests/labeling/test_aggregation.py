@@ -92,6 +92,9 @@ def test_a_parent_that_is_a_label_counts_itself():
         ('{"pan_left": "pan", "a": "b", "b": "a"}', "its own ancestor"),
         ('["pan"]', "expected an object"),
         ('{"pan_left": 1}', "expected an object"),
+        ('{"pan_left": ""}', "expected an object"),
+        ("{}", "expected a parent at least"),
+        ("[" * 100_000, "recursion"),
         ("{", "Expecting property name"),
     ],
 )

@@ -1,6 +1,7 @@
 """Label files, each read back by a library that knows its format."""
 
 import csv
+import errno
 import json
 from xml.sax.saxutils import quoteattr
 
@@ -10,7 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from fal_hf.labeling import label_files
-from fal_hf.labeling.label_files import FORMATS, TABLE_COLUMNS, write_labels
+from fal_hf.labeling.label_files import FORMATS, TABLE_COLUMNS, OutputError, check_output, write_labels
 
 SHORT = {
     "video": "clips/a cat, <not> a dog.mp4",
@@ -188,16 +189,59 @@ def test_no_videos_make_an_empty_file_of_the_format(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_name_that_is_no_utf8_can_be_written(tmp_path, suffix):
-    record = {**SHORT, "video": "undecodable \udcff.mp4"}
+    record = {**SHORT, "video": "undecodable \udcff.mp4", "labels": [{"label": "folder \udcff", "score": 1.0}]}
     (path,) = write_labels(tmp_path / f"labels{suffix}", [record])
     assert path.stat().st_size > 0
     if suffix == ".csv":
         assert next(csv.DictReader(path.open(encoding="utf-8")))["video"] == "undecodable \\udcff.mp4"
+    if suffix == ".parquet":
+        (row,) = parquet.read_table(path).to_pylist()
+        assert (row["video"], row["label"]) == ("undecodable \\udcff.mp4", "folder \\udcff")
+    if suffix == ".jsonl":
+        assert json.loads(path.read_text()) == record
 
 
 def test_an_unknown_suffix_is_refused_with_those_there_are(tmp_path):
     with pytest.raises(ValueError, match=r"expected a suffix among \.jsonl, \.csv, .*, got \.xlsx"):
         write_labels(tmp_path / "labels.xlsx", RECORDS)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("folder.csv", "expected a file, got a folder"),
+        ("new.csv/", "expected a file, got a folder"),
+        ("{name}.csv", r"expected \{name\} in \.vtt files alone"),
+        ("file/labels.csv", "expected a folder, .*file is a file"),
+        ("file/deeper/{name}.vtt", "expected a folder, .*file is a file"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_before_it_is(tmp_path, monkeypatch, path, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=message):
+        check_output(path, num_videos=1)
+    check_output("new/folder/{name}.vtt", num_videos=2)
+    assert {each.name for each in tmp_path.iterdir()} == {"folder.csv", "file"}
+
+
+def test_an_output_in_a_folder_that_takes_no_files_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(label_files.os, "access", lambda path, mode: False)  # a superuser may write anywhere
+    with pytest.raises(OutputError, match="expected a folder that can be written to"):
+        check_output(tmp_path / "labels.csv", num_videos=1)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_disk_that_is_full_is_told_with_the_name_of_the_file(tmp_path, monkeypatch, suffix):
+    def refuse(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(label_files.os, "fsync", refuse)
+    path = tmp_path / f"labels{suffix}"
+    with pytest.raises(OSError, match=f"No space left on device: '{path}'"):
+        write_labels(path, [SHORT])
     assert not list(tmp_path.iterdir())
 
 

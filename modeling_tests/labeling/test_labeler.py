@@ -272,6 +272,19 @@ def test_a_model_of_another_kind_is_refused(tmp_path):
         VideoLabeler.from_pretrained(tmp_path)
 
 
+def test_a_regression_model_is_refused(labeler, tiny_checkpoint, tmp_path):
+    tiny_model(problem_type="regression").save_pretrained(tmp_path)
+    labeler.processor.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="expected a model that classifies"):
+        VideoLabeler.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("device", ["meta", "gpu", "cpu:x"])
+def test_a_device_that_computes_nothing_is_refused(tiny_checkpoint, device):
+    with pytest.raises(ValueError, match=f"device: expected one of this machine, got {device}"):
+        VideoLabeler.from_pretrained(tiny_checkpoint, device=device)
+
+
 def test_a_missing_model_is_refused(tmp_path):
     with pytest.raises(OSError, match="nowhere"):
         VideoLabeler.from_pretrained(tmp_path / "nowhere")

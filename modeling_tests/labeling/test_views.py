@@ -231,7 +231,18 @@ def test_wrong_views_are_refused_by_name(options, message):
 
 
 def test_a_wrong_window_is_refused_with_the_videos_name(video):
-    """Where the length is the checkpoint's, only a video's plan tells."""
-    reader = make_reader(make_processor(frame_interval_seconds=0.25), windows=True, hop_seconds=2.0)
-    with pytest.raises(VideoError, match=r"moving\.mp4: hop_seconds: expected at most window_seconds, 1\.0, got 2\.0"):
+    """Where the length is the checkpoint's in frames, only a video's plan tells."""
+    reader = make_reader(make_processor(frame_stride=5), windows=True, hop_seconds=2.0)
+    with pytest.raises(VideoError, match=r"moving\.mp4: hop_seconds: expected at most window_seconds, 0\.8, got 2\.0"):
         planned(reader, video)
+
+
+@pytest.mark.parametrize(("sampling", "seconds"), [({"frame_interval_seconds": 0.25}, "1"), ({}, "10")])
+def test_hops_beyond_a_checkpoints_own_window_are_refused_at_once(sampling, seconds):
+    processor = make_processor(**sampling)
+    with pytest.raises(
+        ValueError, match=rf"hop_seconds: expected at most the length of a window, {seconds} here, got 12"
+    ):
+        make_reader(processor, windows=True, hop_seconds=12.0)
+    make_reader(processor, windows=True, hop_seconds=float(seconds))
+    make_reader(processor, windows=True, hop_seconds=12.0, window_seconds=12.0)

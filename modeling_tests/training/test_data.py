@@ -1,6 +1,7 @@
 """Sources, labels and splits of the clips that the fine-tuning examples train on."""
 
 import json
+import os
 from collections import Counter
 from dataclasses import replace
 
@@ -79,6 +80,25 @@ def test_a_broken_manifest_is_named(tmp_path, content):
     (tmp_path / "clips.csv").write_bytes(content)
     with pytest.raises(ValueError, match=r"clips\.csv: expected a \.csv file in UTF-8"):
         data.read_manifest(tmp_path / "clips.csv")
+
+
+def test_a_clip_of_any_name_is_found_again(tmp_path):
+    clip = LabeledClip(path="/clips/clip-\udcff.mp4", labels=("é",), split="train")
+    data.write_manifest(tmp_path / "clips.jsonl", {"train": [clip]})
+    assert data.read_manifest(tmp_path / "clips.jsonl") == [clip]
+
+
+def test_a_class_folder_of_any_name_is_a_label_of_text(tmp_path):
+    for name in ("é".encode(), b"c-\xff"):
+        folder = tmp_path / os.fsdecode(name)
+        try:
+            folder.mkdir()
+        except OSError as error:
+            pytest.skip(f"a file system of text alone: {error}")
+        (folder / os.fsdecode(b"\xff.mp4")).touch()
+    clips = data.read_class_folders(tmp_path)
+    assert {clip.labels for clip in clips} == {("é",), (r"c-\xff",)}
+    assert all(os.path.exists(clip.path) for clip in clips)
 
 
 def test_a_written_manifest_is_read_back(tmp_path):

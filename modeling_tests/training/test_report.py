@@ -1,6 +1,7 @@
 """The report of an evaluation: what it says, shows and writes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,6 +70,17 @@ def test_a_report_is_written_as_files(tmp_path):
     assert json.loads((tmp_path / "report" / "evaluation.json").read_text())["unreadable"] == [
         {"path": "mouse.mp4", "reason": "no video"}
     ]
+
+
+def test_names_of_any_bytes_are_kept_and_those_of_labels_written_in_any_locale(tmp_path):
+    report = make_report(tmp_path)
+    clip = LabeledClip(path="clip-\udcff.mp4", labels=("cat",))
+    prediction = Prediction(clip=clip, scores={"cat": 1.0, "dog": 0.0}, labels=("cat",))
+    replace(report, predictions=[prediction], unreadable={("\udcff.mp4", 0.0): "no video"}, dataset_name="é").write()
+    row = json.loads((tmp_path / "report" / "predictions.jsonl").read_text(encoding="ascii"))
+    evaluation = json.loads((tmp_path / "report" / "evaluation.json").read_text(encoding="ascii"))
+    assert (row["path"], evaluation["unreadable"][0]["path"]) == ("clip-\udcff.mp4", "\udcff.mp4")
+    assert "é" in (tmp_path / "report" / "model_index.yaml").read_text(encoding="utf-8")
 
 
 def test_a_cell_of_the_confusion_matrix_is_the_darker_the_larger_its_share():

@@ -1,5 +1,6 @@
 """Which videos a collection holds: files, folders, globs, manifests, standard input and URLs, each video once."""
 
+import codecs
 import glob
 import os
 import re
@@ -19,6 +20,8 @@ from ..model.video_source import is_url, is_video_name
 # The column of a CSV manifest, or the key of a JSON Lines one, that names the video: the first of these that is there.
 MANIFEST_COLUMNS = ("video", "path", "file_name", "url")
 STANDARD_INPUT = "-"
+# How Python writes bytes of a file's name that are no text.
+FILE_NAME_ERRORS = sys.getfilesystemencodeerrors()
 
 Found = TypeVar("Found")
 
@@ -64,12 +67,13 @@ def find_videos(inputs: Iterable[str], *, manifest: str | None = None) -> list[V
             relative paths begin at its folder.
 
     Raises:
-        ValueError: a pattern, folder or manifest names no video, or a manifest's row no stretch.
+        ValueError: a pattern, folder, manifest or standard input names no video, nobody knows a URL's scheme, a
+            manifest is no text, or a row of it names no stretch.
         OSError: a manifest cannot be read.
         ImportError: the package for an fsspec URL is missing.
     """
     found: dict[str, VideoInput] = {}
-    named = [(name, WHOLE) for name in inputs] + (_read_manifest(manifest) if manifest else [])
+    named = [(name, WHOLE) for name in inputs] + ([] if manifest is None else _read_manifest(manifest))
     for pattern, stretch in named:
         for name in _expand([pattern]):
             video = _as_input(name, stretch)
@@ -143,7 +147,7 @@ def describe_error(error: Exception) -> str:
 def _expand(inputs: Iterable[str]) -> Iterator[str]:
     for name in inputs:
         if name == STANDARD_INPUT:
-            yield from _expand(_lines(sys.stdin))
+            yield from _expand(_checked("standard input", list(_names_in(sys.stdin.buffer, "standard input"))))
         elif is_url(name):
             yield name
         elif has_scheme(name):
@@ -167,6 +171,13 @@ def _walk(folder: str) -> list[str]:
 
 def _find_remote(url: str) -> Sequence[str]:
     """The files that an fsspec URL stands for: itself, the matches of a pattern, or the videos of a folder."""
+    from fsspec import get_filesystem_class
+
+    scheme = url.partition("://")[0]
+    try:
+        get_filesystem_class(scheme)
+    except ValueError as error:
+        raise ValueError(f"{url}: expected http, https or a scheme that fsspec knows, got {scheme}") from error
     if not url.endswith("/") and not glob.has_magic(url):
         return [url]
     from fsspec.core import url_to_fs
@@ -193,20 +204,34 @@ def _read_manifest(path: str) -> list[tuple[str, Stretch]]:
     if Path(path).suffix.lower() in ROW_READERS:
         for line, row in read_rows(path, errors="surrogateescape"):
             try:
-                named.append((_name_in(row), stretch_of(row)))
+                named.append((_file_name(_name_in(row).encode(errors=FILE_NAME_ERRORS)), stretch_of(row)))
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{path}: line {line}: {error}") from error
     else:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            named = [(name, WHOLE) for name in _lines(file)]
+        with open(path, "rb") as file:
+            named = [(name, WHOLE) for name in _names_in(file, path)]
     folder = os.path.dirname(path)
     return [
         (name if has_scheme(name) else os.path.join(folder, name), stretch) for name, stretch in _checked(path, named)
     ]
 
 
-def _lines(file: Iterable[str]) -> Iterator[str]:
-    return (line.strip("\r\n") for line in file if line.strip())
+def _names_in(file: Iterable[bytes], source: str) -> Iterator[str]:
+    """The names of a text with one a line."""
+    for number, line in enumerate(file, start=1):
+        name = line.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").strip(b"\r\n")
+        if name.strip():
+            try:
+                yield _file_name(name)
+            except ValueError as error:
+                raise ValueError(f"{source}: line {number}: {error}") from error
+
+
+def _file_name(name: bytes) -> str:
+    """What this system calls a file whose name is these bytes, whatever they are."""
+    if b"\0" in name:
+        raise ValueError("expected the name of a video, got one with a zero byte; is this a text in UTF-8?")
+    return os.fsdecode(name)
 
 
 def _name_in(row: Row) -> str:

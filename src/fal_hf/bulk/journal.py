@@ -12,6 +12,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
+from ..labeling.label_files import named
 from ..labeling.records import Record
 from .inputs import VideoInput
 
@@ -82,7 +83,7 @@ class Journal:
             self._read(self.own_path, is_own=True)
             self.refresh()
         except BaseException:
-            self.file.close()
+            self.close()
             raise
 
     def refresh(self) -> None:
@@ -119,14 +120,16 @@ class Journal:
                 file.close()
 
     def close(self) -> None:
-        self.file.close()
+        with named(self.own_path):
+            self.file.close()
 
     def _write(self, line: JournalHeader | JournalEntry) -> int:
         """Adds a line; returns where it begins."""
         offset = self.file.tell()
-        self.file.write(json.dumps(vars(line)).encode() + b"\n")
-        self.file.flush()
-        os.fsync(self.file.fileno())
+        with named(self.own_path):
+            self.file.write(json.dumps(vars(line)).encode() + b"\n")
+            self.file.flush()
+            os.fsync(self.file.fileno())
         return offset
 
     def _read(self, path: Path, *, is_own: bool) -> None:
@@ -191,7 +194,7 @@ def _parse_entry(line: bytes, path: Path, *, offset: int) -> JournalEntry:
 def _parse(line: bytes) -> Any:
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

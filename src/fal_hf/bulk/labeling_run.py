@@ -105,7 +105,8 @@ def label_to_file(
         JournalError: (a `ValueError`) the output has the journal of another model or of other options.
         OutputError: (a `ValueError`) the labels of these videos cannot be written to the output.
         ValueError: there is no such engine.
-        OSError: the output cannot be written, or another run is writing it.
+        OSError: the output or its journal cannot be written, for want of space perhaps, or another run is writing it.
+            The same call goes on where this one ended.
         ImportError: a package for the engine or for the format is missing.
     """
     check_engine(engine)

@@ -16,7 +16,7 @@ import torch
 
 from ..labeling.labeler import Label, VideoLabeler, best_labels
 from ..labeling.records import SCHEMA_VERSION
-from ..labeling.views import DEFAULT_WINDOW_SECONDS
+from ..labeling.views import default_window_seconds
 from ..model.video_file import live_frames
 from .inputs import describe_error
 from .watch_checks import check_watch
@@ -92,14 +92,11 @@ def watch(
         Windows as they are labeled, and an end for each stream, each time it ends.
 
     Raises:
-        ValueError: too few or too many sources, or lengths that are not positive and finite.
+        ValueError: too few or too many sources, a URL of another scheme, or lengths that are not positive and finite.
     """
     check_watch(sources, window_seconds=window_seconds, hop_seconds=hop_seconds, reconnect_seconds=reconnect_seconds)
     if window_seconds is None:
-        interval_seconds = labeler.processor.frame_interval_seconds
-        window_seconds = (
-            interval_seconds * labeler.processor.num_frames if interval_seconds else DEFAULT_WINDOW_SECONDS
-        )
+        window_seconds = default_window_seconds(labeler.processor)
     hop_seconds = window_seconds / 2 if hop_seconds is None else hop_seconds
     news = threading.Event()
 
@@ -225,7 +222,7 @@ class _Stream(threading.Thread):
                 return None
             window = list(self.frames)
             window += window[-1:] * (self.num_frames - len(window))
-            held = sum(frame.number > self.last_number for frame in window)
+            held = len({frame.number for frame in window if frame.number > self.last_number})
             self.num_dropped += window[-1].number - self.last_number - held
             self.last_number, self.last_end = window[-1].number, window[-1].seconds
             return window

@@ -5,12 +5,13 @@ once.
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
 
 from . import convert, evaluate, label, train, watch
-from .arguments import UsageError
+from .arguments import UsageError, describe_error
 
 COMMANDS = (label, watch, train, evaluate, convert)
 
@@ -40,9 +41,13 @@ class ShowVersion(argparse.Action):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the `fal` command; returns the exit status."""
-    arguments = build_parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error is: no name of a file ends a run
     try:
-        return arguments.run(arguments)
+        arguments = build_parser().parse_args(argv)
+        status = arguments.run(arguments)
+        sys.stdout.flush()
+        return status
     except UsageError as error:
         print(f"fal: {error}", file=sys.stderr)
         return 2
@@ -50,8 +55,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("fal: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, `head` for instance, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         return 1
+    except OSError as error:  # a disk that is full, for instance
+        print(f"fal: {describe_error(error)}", file=sys.stderr)
+        drop_output()
+        return 2
+
+
+def drop_output() -> None:
+    """Lets go of what standard output does not take, of which Python would tell once more at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 __all__ = ["build_parser", "main"]

@@ -15,11 +15,32 @@ def as_usage_error(*kinds: type[Exception]) -> Iterator[None]:
     """Turns errors of these kinds into a [`UsageError`]."""
     try:
         yield
+    except BrokenPipeError:  # an OSError that is no usage
+        raise
     except kinds as error:
-        from ..bulk.inputs import describe_error
+        raise UsageError(describe_error(error)) from error
 
-        # What is missing is named with what to do about it.
-        raise UsageError(str(error) if isinstance(error, ImportError) else describe_error(error)) from error
+
+def describe_error(error: Exception) -> str:
+    """One line on an error; what is missing is named with what to do about it."""
+    from ..bulk.inputs import describe_error
+
+    return " ".join(str(error).split()) if isinstance(error, ImportError) else describe_error(error)
+
+
+def print_line(text: str) -> None:
+    """Prints to standard output, at once; an OSError says that it was there."""
+    from ..labeling.label_files import named
+
+    with named("standard output"):
+        print(text, flush=True)
+
+
+def filled(text: str) -> str:
+    """A text that is not empty, as that of a variable which nobody has set is, for argparse."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a name, got an empty one")
+    return text
 
 
 def positive_int(text: str) -> int:
@@ -56,10 +77,13 @@ def scales(text: str) -> tuple[float, ...]:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that say which model runs, where and how."""
     parser.add_argument(
-        "--model", metavar="FOLDER_OR_HUB_ID", help="FAL or TimeSformer checkpoint (default: camera motion, built in)"
+        "--model",
+        type=filled,
+        metavar="FOLDER_OR_HUB_ID",
+        help="FAL or TimeSformer checkpoint (default: camera motion, built in)",
     )
     parser.add_argument("--top-k", type=positive_int, default=5, metavar="K", help="labels a video (default: 5)")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
+    parser.add_argument("--device", type=filled, help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
     parser.add_argument(
         "--dtype",
         choices=["auto", "float32", "bfloat16", "float16"],
@@ -72,8 +96,11 @@ __all__ = [
     "UsageError",
     "add_model_options",
     "as_usage_error",
+    "describe_error",
+    "filled",
     "non_negative_int",
     "positive_int",
     "positive_number",
+    "print_line",
     "scales",
 ]

@@ -5,10 +5,11 @@ import sys
 from dataclasses import fields
 from typing import TYPE_CHECKING, get_args
 
+from ..conversion.errors import ConversionError
 from ..conversion.options import ConversionOptions, Dtype, Preprocessing, Resize, TimeTable
 from ..conversion.sources import require_name
 from ..model.attention_schemes import ATTENTION_TYPES
-from .arguments import positive_int
+from .arguments import filled, positive_int
 from .loading import notice
 
 if TYPE_CHECKING:
@@ -40,8 +41,10 @@ def configure(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.description = DESCRIPTION.replace("{prog}", parser.prog)
     parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("source", metavar="SOURCE", help="file, folder or Hub id of the checkpoint")
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder to write; must not exist or be empty")
+    parser.add_argument("source", type=filled, metavar="SOURCE", help="file, folder or Hub id of the checkpoint")
+    parser.add_argument(
+        "--output", type=filled, required=True, metavar="DIR", help="folder to write; must not exist or be empty"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a FAL folder at --output")
     add_model_options(parser.add_argument_group("the model"))
     add_pixel_options(parser.add_argument_group("labels and pixels"))
@@ -91,7 +94,7 @@ def add_model_options(group: argparse._ArgumentGroup) -> None:
 
 def add_pixel_options(group: argparse._ArgumentGroup) -> None:
     """Adds what labels and pixels mean."""
-    group.add_argument("--labels", metavar="FILE", help="names of the classes: .json, .csv or .txt")
+    group.add_argument("--labels", type=filled, metavar="FILE", help="names of the classes: .json, .csv or .txt")
     group.add_argument("--bgr", action="store_true", help="the weights expect BGR (the reference's of SSv2 do)")
     group.add_argument(
         "--preprocessing",
@@ -121,7 +124,7 @@ def add_output_options(group: argparse._ArgumentGroup) -> None:
         "--license", default=DEFAULTS["license"], metavar="ID", help="the card's license (default: unknown)"
     )
     group.add_argument(
-        "--base-model", metavar="HUB_ID", help="the card's base model (default: a Hub id given as SOURCE)"
+        "--base-model", type=filled, metavar="HUB_ID", help="the card's base model (default: a Hub id given as SOURCE)"
     )
     group.add_argument(
         "--with-code", action="store_true", help="add the code that trust_remote_code=True runs without fal_hf"
@@ -130,10 +133,12 @@ def add_output_options(group: argparse._ArgumentGroup) -> None:
 
 def add_hub_options(group: argparse._ArgumentGroup) -> None:
     """Adds where on the Hub the source is and the result goes."""
-    group.add_argument("--source-revision", metavar="REVISION", help="branch, tag or commit of a Hub id as SOURCE")
-    group.add_argument("--push-to-hub", metavar="REPO_ID", help="upload the folder in one commit")
+    group.add_argument(
+        "--source-revision", type=filled, metavar="REVISION", help="branch, tag or commit of a Hub id as SOURCE"
+    )
+    group.add_argument("--push-to-hub", type=filled, metavar="REPO_ID", help="upload the folder in one commit")
     group.add_argument("--private", action="store_true", default=None, help="push to a private repository")
-    group.add_argument("--revision", metavar="BRANCH", help="branch to push to (default: main)")
+    group.add_argument("--revision", type=filled, metavar="BRANCH", help="branch to push to (default: main)")
     group.add_argument("--create-pr", action="store_true", help="push as a pull request")
 
 
@@ -168,6 +173,10 @@ def convert_with_progress(arguments: argparse.Namespace) -> "Conversion":
     """Converts, and says on a terminal what is being done."""
     require_name(arguments.source)
     with notice(f"{arguments.parser.prog}: loading torch ..."):
+        try:
+            options = read_options(arguments)
+        except ConversionError as error:
+            arguments.parser.error(str(error))
         from tqdm import tqdm
         from transformers.utils import logging
 
@@ -181,7 +190,7 @@ def convert_with_progress(arguments: argparse.Namespace) -> "Conversion":
             bar.set_description_str(stage)
             bar.update()
 
-        return convert(arguments.source, arguments.output, read_options(arguments), on_stage=on_stage)
+        return convert(arguments.source, arguments.output, options, on_stage=on_stage)
 
 
 def read_options(arguments: argparse.Namespace) -> ConversionOptions:

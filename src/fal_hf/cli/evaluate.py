@@ -22,10 +22,12 @@ def run(arguments: argparse.Namespace) -> int:
     with as_usage_error(ValueError, RuntimeError, OSError, ImportError):
         with notice("fal evaluate: loading torch ..."):
             from transformers import HfArgumentParser
+            from transformers.utils import logging
 
             from ..training.data import DataArguments
             from ..training.evaluation import EvaluationArguments, Evaluator
 
+        logging.disable_progress_bar()
         parser = HfArgumentParser(
             (EvaluationArguments, DataArguments),  # pyright: ignore[reportArgumentType]  # its hint takes no class
             prog="fal evaluate",

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -12,9 +13,12 @@ from .arguments import (
     UsageError,
     add_model_options,
     as_usage_error,
+    describe_error,
+    filled,
     non_negative_int,
     positive_int,
     positive_number,
+    print_line,
     scales,
 )
 from .loading import load_labeler
@@ -36,15 +40,19 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         "label",
         help="label videos",
         description="Label videos. Without --model the labels say how the camera moves.",
-        epilog="Exit status: 0, or 1 if a video failed (the others are labeled all the same), 2 for wrong usage.",
+        epilog="Exit status: 0, or 1 if a video failed (the others are labeled all the same), 2 for wrong usage or an "
+        "output that cannot be written.",
     )
     parser.add_argument(
         "videos",
         nargs="*",
+        type=filled,
         metavar="VIDEO",
         help="file, folder, pattern or URL (http, and s3, gs, hf, ... by fsspec); - reads them from standard input",
     )
-    parser.add_argument("--manifest", metavar="FILE", help="text (a video a line), .csv or .jsonl that names videos")
+    parser.add_argument(
+        "--manifest", type=filled, metavar="FILE", help="text (a video a line), .csv or .jsonl that names videos"
+    )
     add_model_options(parser)
     parser.add_argument(
         "--batch-size", type=positive_int, default=8, metavar="N", help="clips in the model at once (default: 8)"
@@ -84,7 +92,9 @@ def add_view_options(parser: argparse.ArgumentParser) -> None:
         "--hysteresis", type=float, metavar="SCORE", help="how far below that it goes on (default: 0.1)"
     )
     timeline.add_argument("--min-length", type=float, metavar="SECONDS", help="shorter segments are left out")
-    timeline.add_argument("--hierarchy", metavar="FILE", help="JSON of label and parent; adds the parents' scores")
+    timeline.add_argument(
+        "--hierarchy", type=filled, metavar="FILE", help="JSON of label and parent; adds the parents' scores"
+    )
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
@@ -93,6 +103,7 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--json", action="store_true", help="print one JSON object a line and a video")
     output.add_argument(
         "--output",
+        type=filled,
         metavar="FILE",
         help=".jsonl, .csv, .parquet, .json (Label Studio) or .vtt ({name} in it becomes the video's); the same "
         "command goes on where an earlier one was stopped, by FILE.journal",
@@ -124,12 +135,27 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
 
 def label(arguments: argparse.Namespace) -> int:
     """Runs `fal label`; returns the exit status."""
+    check_output_options(arguments)
     views, how = make_labeler_options(arguments), make_run_options(arguments)
     videos = find_inputs(arguments)
     load = partial(load_labeler, arguments, **views)
     if arguments.output is None:
         return print_labels(load, videos, how, as_json=arguments.json)
     return write_label_file(load, videos, {**how, "retry_failed": arguments.retry_failed}, output=arguments.output)
+
+
+def check_output_options(arguments: argparse.Namespace) -> None:
+    """Refuses options of output that contradict others."""
+    if arguments.output is None:
+        if arguments.retry_failed:
+            raise UsageError("expected --output with --retry-failed: nothing else remembers what has failed")
+        return
+    if arguments.json:
+        raise UsageError("expected --json, which prints, or --output, got both; .jsonl files hold the same")
+    for option in ("manifest", "hierarchy"):
+        path = getattr(arguments, option)
+        if path is not None and os.path.realpath(path) == os.path.realpath(arguments.output):
+            raise UsageError(f"{arguments.output}: expected another file than that of --{option}")
 
 
 def make_labeler_options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -163,7 +189,8 @@ def make_run_options(arguments: argparse.Namespace) -> dict[str, Any]:
     from ..bulk.limits import MOST_BYTES, DecodeLimits
 
     max_memory_bytes = int(min(arguments.max_memory * 2**30, MOST_BYTES))
-    limits = DecodeLimits(timeout_seconds=arguments.timeout, max_memory_bytes=max_memory_bytes)
+    with as_usage_error(ValueError):
+        limits = DecodeLimits(timeout_seconds=arguments.timeout, max_memory_bytes=max_memory_bytes)
     workers = {} if arguments.workers is None else {"num_workers": arguments.workers}
     return {"top_k": arguments.top_k, "engine": arguments.engine, "limits": limits, **workers}
 
@@ -200,12 +227,18 @@ def print_labels(load: "Load", videos: "list[VideoInput]", how: dict[str, Any], 
 
 def write_label_file(load: "Load", videos: "list[VideoInput]", how: dict[str, Any], *, output: str) -> int:
     """Labels what an earlier run has not, and writes the output when all is done."""
-    from ..bulk.journal import JournalError
+    from ..bulk.journal import JournalError, journal_path
     from ..bulk.labeling_run import label_to_file
     from ..labeling.label_files import OutputError
 
-    with closing(ProgressBar()) as bar, as_usage_error(OutputError, JournalError, OSError, ImportError):
-        result = label_to_file(load, videos, output, on_progress=bar.update, **how)
+    try:
+        with closing(ProgressBar()) as bar, as_usage_error(OutputError, JournalError, ImportError):
+            result = label_to_file(load, videos, output, on_progress=bar.update, **how)
+    except OSError as error:
+        journal = journal_path(output)
+        is_mendable = error.errno is not None and journal.exists()
+        advice = f"; mend that, and the same command goes on where {journal} ends" if is_mendable else ""
+        raise UsageError(f"{describe_error(error)}{advice}") from error
     if result.files:
         what = str(result.files[0]) if len(result.files) == 1 else f"{len(result.files)} files"
         print(f"fal: {what}: {result.num_labeled} videos labeled, {result.num_failed} failed", file=sys.stderr)
@@ -237,7 +270,7 @@ class ProgressBar:
         from tqdm import tqdm
 
         with tqdm.external_write_mode(file=sys.stdout):
-            print(text, flush=True)
+            print_line(text)
 
     def close(self) -> None:
         if self.bar is not None:

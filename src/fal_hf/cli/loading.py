@@ -33,7 +33,7 @@ def load_labeler(arguments: argparse.Namespace, **options) -> "VideoLabeler":
         try:
             return VideoLabeler.from_pretrained(model, device=device, dtype=arguments.dtype, **options)
         except Exception as error:  # a foreign or damaged checkpoint may fail in any way
-            raise UsageError(f"cannot load the model: {describe_error(error)}") from error
+            raise UsageError(f"cannot load the model {model}: {describe_error(error)}") from error
 
 
 @contextmanager

@@ -27,6 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
             from ..training.trainer import end_processes, fit
 
         logging.set_verbosity_warning()  # Trainer shows its progress
+        logging.disable_progress_bar()
         prepared = prepare_run(parse_arguments(arguments.words, program="fal train"))
     result = fit(prepared)
     if prepared.arguments.training.process_index == 0:

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from .arguments import add_model_options, as_usage_error
+from .arguments import add_model_options, as_usage_error, filled, print_line
 from .loading import load_labeler
 
 
@@ -20,6 +20,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "sources",
         nargs="+",
+        type=filled,
         metavar="SOURCE",
         help="up to 8: /dev/video0 or camera:NAME, a URL (rtsp, rtmp, srt, udp, tcp, http), or a file, which is "
         "played at its own speed",
@@ -51,7 +52,7 @@ def watch(arguments: argparse.Namespace) -> int:
 
     num_failed = 0
     for event in watch_streams(labeler, arguments.sources, top_k=arguments.top_k, **options):
-        print(json.dumps(event.to_dict()), flush=True)
+        print_line(json.dumps(event.to_dict()))
         num_failed += isinstance(event, EndOfStream) and event.error is not None
     return 1 if num_failed else 0
 

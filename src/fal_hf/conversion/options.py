@@ -4,6 +4,7 @@ What a conversion can be told. Nothing here takes long to import: the command `f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from os import PathLike
@@ -93,6 +94,8 @@ class ConversionOptions:
         if not self.tolerance >= 0:
             raise ConversionError(f"tolerance: expected a number of at least 0, got {self.tolerance}")
         self._require_license()
+        self._require_size()
+        self._require_repo_id()
 
     @property
     def dtype_name(self) -> str | None:
@@ -102,6 +105,20 @@ class ConversionOptions:
     def _require_choice(self, option: str, value: Any, choices: Collection) -> None:
         if value not in choices:
             raise ConversionError(f"{option}: expected one of {', '.join(map(str, choices))}; got {value!r}")
+
+    def _require_size(self) -> None:
+        size = self.max_shard_size
+        if not (size > 0 if isinstance(size, int) else re.fullmatch(r"\d+(\.\d+)? *[KMGT]B", size, re.IGNORECASE)):
+            raise ConversionError(f"max_shard_size: expected a number of bytes or a text such as 5GB, got {size!r}")
+
+    def _require_repo_id(self) -> None:
+        from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+        if self.repo_id is not None:
+            try:
+                validate_repo_id(self.repo_id)
+            except HFValidationError as error:
+                raise ConversionError(f"repo_id: {error}") from error
 
     def _require_license(self) -> None:
         from ..hub.model_card import LICENSES  # imports torch

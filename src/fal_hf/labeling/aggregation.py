@@ -7,7 +7,7 @@ from os import PathLike
 import numpy as np
 import torch
 
-from .options import Timeline, check_parents, read_parents
+from .options import Timeline, ancestors, check_parents, read_parents
 
 MULTI_LABEL = "multi_label_classification"
 
@@ -27,10 +27,15 @@ def label_probabilities(logits: torch.Tensor, problem_type: str | None = None) -
     Raises:
         ValueError: for a regression model, whose outputs are no probabilities.
     """
-    if problem_type == "regression":
-        raise ValueError("expected a model that classifies, got one with problem_type='regression'")
+    check_problem_type(problem_type)
     logits = logits.float()
     return logits.sigmoid() if problem_type == MULTI_LABEL else logits.softmax(dim=-1)
+
+
+def check_problem_type(problem_type: str | None) -> None:
+    """Refuses, by a ValueError, a model whose outputs are no probabilities."""
+    if problem_type == "regression":
+        raise ValueError("expected a model that classifies, got one with problem_type='regression'")
 
 
 def mean_probabilities(logits: torch.Tensor, problem_type: str | None = None) -> torch.Tensor:
@@ -79,7 +84,7 @@ class LabelHierarchy:
         labels: The model's labels, in the order of its scores.
 
     Raises:
-        ValueError: a name is neither a label nor a parent, or a label is its own ancestor.
+        ValueError: there are no parents, a name is neither a label nor a parent, or a label is its own ancestor.
     """
 
     def __init__(self, parents: Mapping[str, str], labels: Sequence[str]):
@@ -87,12 +92,10 @@ class LabelHierarchy:
         unknown = sorted(parents.keys() - set(labels) - set(parents.values()))
         if unknown:
             raise ValueError(f"{', '.join(unknown)}: expected labels of the model ({', '.join(labels)}) or parents")
-        for name in parents:
-            _ancestors(name, parents)  # refuses circles beside the labels as well
         self.parents = dict(parents)
         self.labels = tuple(dict.fromkeys(parents.values()))
-        ancestors = [{label, *_ancestors(label, parents)} for label in labels]
-        self.members = torch.tensor([[parent in above for above in ancestors] for parent in self.labels])
+        families = [{label, *ancestors(label, parents)} for label in labels]
+        self.members = torch.tensor([[parent in family for family in families] for parent in self.labels])
 
     @classmethod
     def load(cls, parents: Mapping[str, str] | str | PathLike, labels: Sequence[str]) -> "LabelHierarchy":
@@ -110,17 +113,6 @@ class LabelHierarchy:
         if problem_type == MULTI_LABEL:
             return (probabilities.unsqueeze(-2) * self.members).amax(dim=-1)
         return (probabilities @ self.members.T.to(probabilities.dtype)).clamp(max=1.0)
-
-
-def _ancestors(label: str, parents: Mapping[str, str]) -> list[str]:
-    found: list[str] = []
-    parent = parents.get(label)
-    while parent is not None:
-        if parent in found:
-            raise ValueError(f"{parent}: expected a hierarchy, got a label that is its own ancestor")
-        found.append(parent)
-        parent = parents.get(parent)
-    return found
 
 
 # ---- windows to segments ----
@@ -228,6 +220,7 @@ __all__ = [
     "Segment",
     "Timeline",
     "average_views",
+    "check_problem_type",
     "find_segments",
     "label_probabilities",
     "mean_probabilities",

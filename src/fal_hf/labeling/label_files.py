@@ -68,11 +68,27 @@ def check_output(path: str | os.PathLike, *, num_videos: int) -> None:
         OutputError: as [`write_labels`] does.
         ImportError: the package for the format is missing.
     """
+    text = os.fspath(path)
+    if os.path.isdir(path) or text.endswith(("/", os.sep)):
+        raise OutputError(f"{text}: expected a file, got a folder")
     suffix = checked_suffix(path)
-    if suffix == ".vtt" and num_videos > 1 and NAME not in os.fspath(path):
-        raise OutputError(f"{os.fspath(path)}: expected {NAME} in it, one file for each of {num_videos} videos")
+    if suffix == ".vtt" and num_videos > 1 and NAME not in text:
+        raise OutputError(f"{text}: expected {NAME} in it, one file for each of {num_videos} videos")
+    if suffix != ".vtt" and NAME in text:
+        raise OutputError(f"{text}: expected {NAME} in .vtt files alone, one file holds all videos")
     if suffix == ".parquet" and find_spec("pyarrow") is None:
-        raise ImportError(f"{os.fspath(path)}: expected pyarrow to be installed, run `pip install fal-hf[files]`")
+        raise ImportError(f"{text}: expected pyarrow to be installed, run `pip install fal-hf[files]`")
+    check_folder(Path(path).parent)
+
+
+def check_folder(path: str | os.PathLike) -> None:
+    """Refuses, by an OutputError, a folder in which no file can be made, whether it is there or is to be made."""
+    folder = Path(path).absolute()
+    found = next(there for there in (folder, *folder.parents) if os.path.lexists(there))
+    if not found.is_dir():
+        raise OutputError(f"{folder}: expected a folder, {found} is a file")
+    if not os.access(found, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder}: expected a folder that can be written to, {found} cannot")
 
 
 def checked_suffix(path: str | os.PathLike) -> str:
@@ -91,13 +107,24 @@ def whole_file(path: Path, *, mode: str = "w") -> Iterator[IO]:
     # One name: what a killed process leaves is overwritten by the next one.
     beside = path.with_name(f".{path.name}.part")
     try:
-        with open(beside, mode, **text) as file:
+        with named(path), open(beside, mode, **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def named(path: str | os.PathLike) -> Iterator[None]:
+    """Names a file in the errors of writing it: the system tells of a full disk, but not of the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:
+            error.filename = os.fspath(path)
         raise
 
 
@@ -115,10 +142,10 @@ def _write_json_lines(path: Path, records: Iterable[Record]) -> list[Path]:
 
 def table_rows(record: Record) -> Iterator[dict[str, Any]]:
     """The rows of one record, each with all of TABLE_COLUMNS; what does not apply is None."""
-    empty = {**dict.fromkeys(TABLE_COLUMNS), "video": _encodable(record["video"])}
+    empty = {**dict.fromkeys(TABLE_COLUMNS), "video": record["video"]}
     if "error" in record:
         times = {name: record.get(name) for name in ("start_seconds", "end_seconds")}
-        yield {**empty, **times, "kind": "error", "error": _encodable(record["error"])}
+        yield {**empty, **times, "kind": "error", "error": record["error"]}
         return
     start_seconds, end_seconds = time_of(record)
     whole = {**empty, "start_seconds": start_seconds, "end_seconds": end_seconds}
@@ -127,11 +154,6 @@ def table_rows(record: Record) -> Iterator[dict[str, Any]]:
             yield {**whole, "kind": kind, **label}
     for segment in record.get("segments", ()):
         yield {**empty, "kind": "segment", **segment}
-
-
-def _encodable(text: str) -> str:
-    """Text without the lone surrogates that stand for undecodable bytes of a file's name."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _write_csv(path: Path, records: Iterable[Record]) -> list[Path]:
@@ -149,11 +171,17 @@ def _write_parquet(path: Path, records: Iterable[Record]) -> list[Path]:
 
     types = {name: pyarrow.float64() if name in NUMBER_COLUMNS else pyarrow.string() for name in TABLE_COLUMNS}
     schema = pyarrow.schema(types.items())
-    rows = (row for record in records for row in table_rows(record))
+    rows = ({**row, **_encodable(row)} for record in records for row in table_rows(record))
     with whole_file(path, mode="wb") as file, parquet.ParquetWriter(file, schema) as writer:
         while chunk := list(islice(rows, ROWS_AT_ONCE)):
             writer.write_table(pyarrow.Table.from_pylist(chunk, schema=schema))
     return [path]
+
+
+def _encodable(row: dict[str, Any]) -> dict[str, str]:
+    """The texts of a row, with escapes for the lone surrogates that stand for bytes of a name that are no text."""
+    texts = {name: value for name, value in row.items() if isinstance(value, str)}
+    return {name: text.encode("utf-8", "backslashreplace").decode("utf-8") for name, text in texts.items()}
 
 
 # ---- WebVTT ----
@@ -271,4 +299,13 @@ FORMATS: dict[str, Callable[[Path, Iterable[Record]], list[Path]]] = {
     ".json": _write_label_studio,
 }
 
-__all__ = ["FORMATS", "OutputError", "check_output", "label_studio_task", "table_rows", "write_labels"]
+__all__ = [
+    "FORMATS",
+    "OutputError",
+    "check_folder",
+    "check_output",
+    "label_studio_task",
+    "named",
+    "table_rows",
+    "write_labels",
+]

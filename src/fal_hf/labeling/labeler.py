@@ -20,6 +20,7 @@ from .aggregation import (
     Segment,
     Timeline,
     average_views,
+    check_problem_type,
     find_segments,
     label_probabilities,
     window_borders,
@@ -130,6 +131,7 @@ class VideoLabeler:
         if num_clips is not None and views is not None:
             raise ValueError("expected num_clips or views, got both: give views=Views(num_clips=...)")
         requested_library()  # refused here rather than for each video
+        check_problem_type(model.config.problem_type)
         self.model = model.eval()
         align_weights(model)
         self.processor = processor
@@ -174,9 +176,10 @@ class VideoLabeler:
 
         Raises:
             OSError: if there is no such folder or Hub repository.
-            ValueError: if it is not a FAL model, or weights are missing.
+            ValueError: if it is not a FAL model that classifies, weights are missing, or the device computes nothing.
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        check_device(device)
         classifier, report = FALVideoClassifierForVideoClassification.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]  # a pair, as asked for
             fspath(model), dtype=dtype, output_loading_info=True, **kwargs
         )
@@ -287,6 +290,14 @@ class VideoLabeler:
         segments = [segment for segment in segments if segment.label not in names]
         segments += find_segments(parents, borders, names, self.timeline, exclusive=False)
         return sorted(segments, key=lambda segment: (segment.start_seconds, -segment.end_seconds, segment.label))
+
+
+def check_device(device: str | torch.device) -> None:
+    """Refuses, by a ValueError, a device that is not there or that keeps no numbers."""
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError) as error:  # how torch tells depends on how it was built
+        raise ValueError(f"device: expected one of this machine, got {device}: {error}") from error
 
 
 def align_weights(model: torch.nn.Module) -> None:

@@ -96,15 +96,31 @@ def read_parents(path: str | PathLike) -> dict[str, str]:
     try:
         parents = json.loads(Path(path).read_text(encoding="utf-8"))
         check_parents(parents)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from error
     return parents
 
 
 def check_parents(parents: Mapping[str, str]) -> None:
-    """Refuses what is no mapping of label to parent."""
-    if not isinstance(parents, Mapping) or not all(isinstance(name, str) for name in parents.values()):
+    """Refuses what is no mapping of label to parent, an empty one, and one with a circle."""
+    if not isinstance(parents, Mapping) or not all(isinstance(name, str) and name for name in parents.values()):
         raise ValueError('expected an object of label and parent, {"pan_left": "pan", ...}')
+    if not parents:
+        raise ValueError('expected a parent at least, {"pan_left": "pan", ...}, got none')
+    for name in parents:
+        ancestors(name, parents)
 
 
-__all__ = ["PAPER_SCALES", "Timeline", "Views", "read_parents"]
+def ancestors(label: str, parents: Mapping[str, str]) -> list[str]:
+    """What stands above a label, from its parent up; a ValueError where it is its own ancestor."""
+    found: list[str] = []
+    parent = parents.get(label)
+    while parent is not None:
+        if parent in found:
+            raise ValueError(f"{parent}: expected a hierarchy, got a label that is its own ancestor")
+        found.append(parent)
+        parent = parents.get(parent)
+    return found
+
+
+__all__ = ["PAPER_SCALES", "Timeline", "Views", "ancestors", "check_parents", "read_parents"]

@@ -107,7 +107,19 @@ class ViewReader:
         self.views = views
         self.batch_size = batch_size
         self.num_threads = num_threads
+        self._refuse_gaps()
         self.settings = [scaled_settings(processor, scale, patch_size) for scale in views.scales]
+
+    def _refuse_gaps(self) -> None:
+        """Windows further apart than they are long; how long a number of frames lasts, only the video says."""
+        seconds, hop_seconds = self.views.window_seconds, self.views.hop_seconds
+        if seconds is None and hop_seconds is not None and getattr(self.processor, "frame_stride", None) is None:
+            seconds = default_window_seconds(self.processor)
+            if hop_seconds > seconds:
+                raise ValueError(
+                    f"hop_seconds: expected at most the length of a window, {seconds:g} here, got {hop_seconds}; "
+                    "give window_seconds"
+                )
 
     def open(self, video: Video, *, info: VideoInfo | None = None) -> VideoFile:
         """Opens a video, of which `info` may be known already; a VideoError names it and the reason where it fails."""
@@ -190,6 +202,12 @@ class ViewReader:
         frames = self.processor(images, do_center_crop=False, **options)["pixel_values"][0]
         crop_size = settings.get("crop_size") or size_as_dict(self.processor.crop_size)
         return three_crops(frames, height=crop_size["height"], width=crop_size["width"])
+
+
+def default_window_seconds(processor: FALVideoProcessor) -> float:
+    """A clip's length where the checkpoint names a time between its frames, else that of a clip of Kinetics."""
+    interval_seconds = processor.frame_interval_seconds
+    return interval_seconds * processor.num_frames if interval_seconds else DEFAULT_WINDOW_SECONDS
 
 
 @dataclass(frozen=True)

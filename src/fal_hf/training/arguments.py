@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -11,14 +12,29 @@ from typing import Any, get_type_hints
 
 from accelerate.utils import parse_flag_from_env
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
+from ..labeling.label_files import check_folder
 from .clips import AugmentationArguments
-from .data import DataArguments
+from .data import DataArguments, refuse_empty
 from .recipe import RecipeArguments
 from .start import ModelArguments
 
 # JSON files with the values of some arguments, by their names.
 RECIPES = Path(__file__).with_name("recipes")
+# Numbers that make sense.
+TRAINING_RANGES = {
+    "per_device_train_batch_size": (1, math.inf),
+    "per_device_eval_batch_size": (1, math.inf),
+    "gradient_accumulation_steps": (1, math.inf),
+    "dataloader_num_workers": (0, math.inf),
+    "learning_rate": (0, math.inf),
+    "weight_decay": (0, math.inf),
+    "max_grad_norm": (0, math.inf),
+    "num_train_epochs": (0, math.inf),
+    "warmup_steps": (0, math.inf),
+    "label_smoothing_factor": (0, 1),
+}
 
 
 @dataclass(kw_only=True)
@@ -48,6 +64,7 @@ class Arguments:
 
     def _check_together(self) -> None:
         training, recipe = self.training, self.recipe
+        self._check_training()
         if recipe.lr_drop_epochs and (training.warmup_steps or training.lr_scheduler_type != "linear"):
             raise ValueError("expected --lr_drop_epochs or a schedule (--lr_scheduler_type, --warmup_steps), got both")
         if recipe.class_weights and recipe.balanced_sampling:
@@ -62,6 +79,22 @@ class Arguments:
             raise ValueError(
                 "--ema_decay, --lora_rank: expected FSDP without them: no process has the weights as a whole"
             )
+
+    def _check_training(self) -> None:
+        """What TrainingArguments take, and only a run that has begun would fail on."""
+        refuse_empty(self.training, ("output_dir", "resume_from_checkpoint"))
+        check_folder(self.output_dir)
+        for name, (least, most) in TRAINING_RANGES.items():
+            value = getattr(self.training, name)
+            if not (least <= value <= most and math.isfinite(value)):
+                upper = "" if most == math.inf else f" and at most {most}"
+                raise ValueError(f"--{name}: expected at least {least}{upper}, got {value}")
+        checkpoint = self.training.resume_from_checkpoint
+        if checkpoint not in (None, "last") and not Path(checkpoint).is_dir():
+            raise ValueError(
+                f"--resume_from_checkpoint: expected last or the folder of a checkpoint, got {checkpoint}"
+            )
+        get_reporting_integration_callbacks(self.training.report_to)  # refuses others than there are
 
 
 KINDS = get_type_hints(Arguments)
@@ -127,7 +160,12 @@ def _read_values(name: str | PathLike) -> dict[str, Any]:
     path = RECIPES / f"{name}.json" if name in recipe_names() else Path(name)
     if path.suffix != ".json" or not path.is_file():
         raise ValueError(f"expected a recipe, {', '.join(recipe_names())} or a JSON file that exists, got {name}")
-    values = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected an object of arguments and their values, got a {type(values).__name__}")
     _refuse_unknown(str(path), values)
     return values
 

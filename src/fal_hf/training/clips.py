@@ -134,8 +134,11 @@ class AugmentationArguments:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"--{name}: expected a probability, got {getattr(self, name)}")
         for name in ("colour_ops", "mixup_alpha", "cutmix_alpha"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"--{name}: expected at least 0, got {getattr(self, name)}")
+        for name in ("short_side_min", "short_side_max"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"--{name}: expected at least 1, got {value}")
         if not 0 <= self.colour_magnitude <= 30:
             raise ValueError(f"--colour_magnitude: expected 0 to 30, got {self.colour_magnitude}")
 

@@ -6,13 +6,15 @@ videos. Clips of one group (a source film, a person, a camera) never stand on bo
 """
 
 import json
+import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import chain, combinations
 from pathlib import Path
+from typing import Any
 
 import torch
 from sklearn.model_selection import StratifiedGroupKFold
@@ -96,9 +98,17 @@ class DataArguments:
     )
 
     def __post_init__(self):
+        refuse_empty(self, [one.name for one in fields(self)])
         for name in ("train_val_split", "train_test_split", "max_unreadable_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"--{name}: expected a share in [0, 1), got {getattr(self, name)}")
+
+
+def refuse_empty(arguments: Any, names: Iterable[str]) -> None:
+    """Raises a ValueError where one of these is an empty text, as that of a variable which nobody has set is."""
+    for name in names:
+        if getattr(arguments, name) == "":
+            raise ValueError(f"--{name}: expected a value, got an empty one")
 
 
 # ---- where clips come from ----
@@ -140,7 +150,8 @@ def _read_files(arguments: DataArguments) -> list[LabeledClip]:
 
 def read_class_folders(folder: str | Path) -> list[LabeledClip]:
     """
-    The videos in the folders of a folder, which are the classes; hidden files are left out, paths are absolute.
+    The videos in the folders of a folder, which are the classes; hidden files are left out, paths are absolute. Bytes
+    of a folder's name that are no UTF-8 are escaped.
 
     Raises:
         ValueError: there is no such folder, none in it, or no video in them.
@@ -150,14 +161,19 @@ def read_class_folders(folder: str | Path) -> list[LabeledClip]:
     if not classes:
         raise ValueError(f"{folder}: expected a folder with a folder of clips for each class")
     clips = [
-        LabeledClip(path=str(path), labels=(one.name,))
-        for one in classes
+        LabeledClip(path=str(path), labels=(label,))
+        for label, one in ((_label_of(folder), folder) for folder in classes)
         for path in sorted(one.rglob("*"))
         if path.is_file() and not path.name.startswith(".") and is_video_name(path.name)
     ]
     if not clips:
         raise ValueError(f"{folder}: expected videos in its folders, found none; they are known by their suffix")
     return clips
+
+
+def _label_of(folder: Path) -> str:
+    """A folder's name as text, whatever its bytes are and this system takes them for."""
+    return os.fsencode(folder.name).decode("utf-8", "backslashreplace")
 
 
 def read_manifest(path: str | Path) -> list[LabeledClip]:
@@ -218,7 +234,7 @@ def write_manifest(path: Path, splits: Mapping[str, Sequence[LabeledClip]]) -> N
                 row |= {"start_seconds": clip.start_seconds} if clip.start_seconds else {}
                 row |= {"end_seconds": clip.end_seconds} if clip.end_seconds is not None else {}
                 row |= {"group": clip.group} if clip.group is not None else {}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                file.write(json.dumps(row) + "\n")
 
 
 def _read_dataset(name: str, arguments: DataArguments) -> list[LabeledClip]:

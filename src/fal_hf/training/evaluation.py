@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,20 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..labeling.aggregation import MULTI_LABEL
+from ..labeling.label_files import check_folder
 from ..labeling.labeler import VideoLabeler
 from ..model.video_info import VideoInfo
 from .clips import IGNORED, AugmentationArguments, ClipCollator, EvaluationClips, UnreadableClips
-from .data import SINGLE_LABEL, SPLITS, DataArguments, LabeledClip, check_labels, label_indices, load_clips
+from .data import (
+    SINGLE_LABEL,
+    SPLITS,
+    DataArguments,
+    LabeledClip,
+    check_labels,
+    label_indices,
+    load_clips,
+    refuse_empty,
+)
 from .metrics import (
     decide,
     group_interval,
@@ -29,6 +39,7 @@ from .metrics import (
 )
 from .recipe import predict_views
 from .report import EvaluationReport, Prediction
+from .start import loading
 
 
 @dataclass
@@ -55,6 +66,12 @@ class EvaluationArguments:
     seed: int = field(default=42, metadata={"help": "Of the split, where the clips name none."})
 
     def __post_init__(self):
+        refuse_empty(self, [one.name for one in fields(self)])
+        if self.output_dir is not None:
+            check_folder(self.output_dir)
+        for name, least in (("batch_size", 1), ("num_workers", 0), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"--{name}: expected at least {least}, got {getattr(self, name)}")
         if self.split not in SPLITS:
             raise ValueError(f"--split: expected one of {', '.join(SPLITS)}, got {self.split!r}")
         if self.num_crops not in (1, 3) or min(self.num_clips) < 1:
@@ -105,12 +122,8 @@ class Evaluator:
 
     def _load_labeler(self) -> VideoLabeler:
         name = self.arguments.model_name_or_path
-        try:
+        with loading(name):
             return VideoLabeler.from_pretrained(name, device=self.arguments.device, dtype=self.arguments.dtype)
-        except OSError as error:
-            raise ValueError(
-                f"--model_name_or_path: expected a folder or Hub id of a classifier, got {name}: {error}"
-            ) from error
 
     def report(self) -> EvaluationReport:
         """Evaluates every number of clips, and writes down what comes out; tables are of the most clips."""

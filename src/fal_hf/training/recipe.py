@@ -46,6 +46,8 @@ class RecipeArguments:
             raise ValueError(f"--layer_decay: expected a share in (0, 1], got {self.layer_decay}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"--ema_decay: expected a share in [0, 1), got {self.ema_decay}")
+        if not all(0 < epoch < math.inf for epoch in self.lr_drop_epochs or ()):
+            raise ValueError(f"--lr_drop_epochs: expected numbers above 0, got {self.lr_drop_epochs}")
 
 
 def parameter_depth(name: str, num_layers: int) -> int:

@@ -95,7 +95,7 @@ class EvaluationReport:
         """
         self.output_dir.mkdir(parents=True, exist_ok=True)
         (self.output_dir / "evaluation.json").write_text(json.dumps(self.to_dict(), indent=2) + "\n")
-        (self.output_dir / "model_index.yaml").write_text(self.card_entries() + "\n")
+        (self.output_dir / "model_index.yaml").write_text(self.card_entries() + "\n", encoding="utf-8")
         with (self.output_dir / "per_class.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.per_class[0].keys())
             writer.writeheader()
@@ -104,7 +104,7 @@ class EvaluationReport:
             for one in self.predictions:
                 row = {"path": one.clip.path, "start_seconds": one.clip.start_seconds, "labels": one.clip.labels}
                 row |= {"predicted": one.labels, "scores": one.scores}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                file.write(json.dumps(row) + "\n")
         if self.confusion is not None:
             write_confusion(self.output_dir, self.confusion, self.labels)
 

@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +13,23 @@ from accelerate import PartialState
 from accelerate.logging import get_logger
 from accelerate.utils import broadcast_object_list
 from torch import nn
-from transformers import set_seed
+from transformers import TrainingArguments, set_seed
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
+from ..labeling.labeler import DEFAULT_CHECKPOINT
 from ..model.video_info import VideoInfo
 from ..model.video_processing_fal import FALVideoProcessor
 from .arguments import Arguments
-from .clips import IGNORED, ClipCollator, ClipSampler, EvaluationClips, TrainingClips, UnreadableClips
+from .clips import (
+    IGNORED,
+    ClipAugmentation,
+    ClipCollator,
+    ClipSampler,
+    EvaluationClips,
+    TrainingClips,
+    UnreadableClips,
+)
 from .data import (
     LabeledClip,
     balanced_weights,
@@ -33,7 +42,7 @@ from .data import (
 )
 from .metrics import summarize
 from .recipe import ClassificationLoss, predict_views, rarity_weights
-from .start import build_model, build_processor, choose_trained_parameters, find_source
+from .start import build_model, build_processor, choose_trained_parameters, find_source, loading
 
 logger = get_logger(__name__)
 
@@ -105,21 +114,22 @@ def prepare_run(arguments: Arguments) -> Run:
         raise ValueError("expected clips to train on, got none; check --train_dir, --train_file or --dataset_name")
     clips = [clip for part in splits.values() for clip in part]
     problem_type = arguments.model.problem_type or find_problem_type(clips)
-    source = find_source(arguments.model, output_dir)
-    model = build_model(arguments.model, source, labels=list_labels(clips), problem_type=problem_type)
-    processor = build_processor(arguments.model, source, model.config)
+    check_validation(training, splits)
+    with loading(arguments.model.config_name or arguments.model.model_name_or_path or DEFAULT_CHECKPOINT):
+        source = find_source(arguments.model, output_dir)
+        model = build_model(arguments.model, source, labels=list_labels(clips), problem_type=problem_type)
+        processor = build_processor(arguments.model, source, model.config)
     label2id = label_indices(model.config)
     check_labels(clips, label2id, problem_type)
     labels = [label for _, label in sorted((model.config.id2label or {}).items())]
+    ClipAugmentation(processor, arguments.augmentation, label2id)  # what it refuses is known before clips are read
+    trained = choose_trained_parameters(model, arguments.model)
     write_label_order(arguments, labels)
     unreadable = UnreadableClips(
         output_dir / UNREADABLE_NAME, num_clips=len(clips), max_share=arguments.data.max_unreadable_share
     )
     readable = leave_out_unreadable(splits, unreadable)
-    if training.eval_strategy != "no" and "validation" not in readable:
-        raise ValueError(
-            "--eval_strategy: expected validation clips that can be read, got none; see --train_val_split"
-        )
+    check_validation(training, readable)
     common = {"label2id": label2id, "problem_type": problem_type, "unreadable": unreadable}
     training_clips = TrainingClips(
         *readable.pop("train"), processor, augmentation=arguments.augmentation, seed=training.seed, **common
@@ -130,7 +140,7 @@ def prepare_run(arguments: Arguments) -> Run:
     pushes, training.push_to_hub = training.push_to_hub, False  # once, at the end, with a card of ours
     return Run(
         arguments=arguments,
-        model=choose_trained_parameters(model, arguments.model),
+        model=trained,
         labels=labels,
         processor=processor,
         training_clips=training_clips,
@@ -143,6 +153,14 @@ def prepare_run(arguments: Arguments) -> Run:
         loss=ClassificationLoss(problem_type, label_smoothing=training.label_smoothing_factor, class_weights=rarity),
         pushes=pushes,
     )
+
+
+def check_validation(training: TrainingArguments, splits: Container[str]) -> None:
+    """Raises a ValueError where validation clips are asked for, and there are none in these splits."""
+    if training.eval_strategy != "no" and "validation" not in splits:
+        raise ValueError(
+            "--eval_strategy: expected validation clips that can be read, got none; see --train_val_split"
+        )
 
 
 def find_checkpoint(arguments: Arguments) -> str | None:
@@ -171,7 +189,7 @@ def write_label_order(arguments: Arguments, labels: Sequence[str]) -> None:
     if PartialState().is_main_process:
         path = arguments.output_dir / LABELS_NAME
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(labels, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(labels) + "\n", encoding="utf-8")
 
 
 def leave_out_unreadable(

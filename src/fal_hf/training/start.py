@@ -1,7 +1,9 @@
 """The model that a run starts from, and which of its parameters it trains."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from ..labeling.labeler import DEFAULT_CHECKPOINT
 from ..model.configuration_fal import PRESETS, FALConfig
 from ..model.modeling_fal import FALVideoClassifierForVideoClassification
 from ..model.video_processing_fal import FALVideoProcessor
-from .data import SINGLE_LABEL, label_indices
+from .data import SINGLE_LABEL, label_indices, refuse_empty
 
 LORA_TARGETS = ("qkv", "o_proj")
 # Weights that were converted before a run, in its output folder.
@@ -64,6 +66,12 @@ class ModelArguments:
     license: str = field(default="unknown", metadata={"help": "The card's license, an identifier of the Hub."})
 
     def __post_init__(self):
+        refuse_empty(self, [one.name for one in fields(self)])
+        for name in ("num_frames", "image_size", "frame_interval_seconds", "frame_stride", "lora_alpha"):
+            if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
+                raise ValueError(f"--{name}: expected a number above 0, got {value}")
+        if self.drop_path_rate is not None and not 0 <= self.drop_path_rate < 1:
+            raise ValueError(f"--drop_path_rate: expected a share in [0, 1), got {self.drop_path_rate}")
         if self.model_name_or_path and self.config_name:
             raise ValueError("expected --model_name_or_path (weights) or --config_name (from nothing), got both")
         if self.config_overrides and not self.config_name:
@@ -82,6 +90,18 @@ class ModelArguments:
             raise ValueError(f"--eval_num_clips: expected at least 1, got {self.eval_num_clips}")
         if self.license not in LICENSES:
             raise ValueError(f"--license: expected an identifier of the Hub, mit for instance, got {self.license!r}")
+
+
+@contextmanager
+def loading(name: str | Path) -> Iterator[None]:
+    """Turns what comes of loading a model, anything where it is damaged, into a ValueError with its name."""
+    try:
+        yield
+    except (ValueError, ImportError):
+        raise
+    except Exception as error:
+        message = f"expected a folder or Hub id of a classifier, got {name}: {type(error).__name__}: {error}"
+        raise ValueError(message) from error
 
 
 def build_processor(arguments: ModelArguments, source: str | Path, config: FALConfig) -> FALVideoProcessor:
@@ -197,6 +217,9 @@ def is_read_as_it_is(source: str | Path, arguments: ModelArguments) -> bool:
 
 def choose_trained_parameters(model: FALVideoClassifierForVideoClassification, arguments: ModelArguments) -> nn.Module:
     """Freezes what the arguments say; with LoRA, returns the model with adapters, of which only they are trained."""
+    num_layers = len(model.fal.layers)
+    if arguments.freeze_layers > num_layers:
+        raise ValueError(f"--freeze_layers: expected at most {num_layers}, all blocks, got {arguments.freeze_layers}")
     if arguments.lora_rank:
         return add_lora(model, arguments)
     if arguments.freeze_backbone:

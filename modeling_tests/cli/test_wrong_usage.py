@@ -1,0 +1,383 @@
+"""Wrong usage of every sub-command: a line, status 2, nothing written, and no video opened.
+
+A case is what stands behind the name of the command. It is run in a folder of videos, manifests, hierarchies, models
+and clips that fit it but for what the case is about.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import av
+import pytest
+from media_files import moving_frames, write_video
+
+pytest.importorskip("accelerate")
+pytest.importorskip("evaluate")
+pytest.importorskip("sklearn")
+
+from fal_hf.cli import main
+
+# A length beyond which JSON is nested too deeply for Python.
+DEEP = "[" * 100_000
+FILES = {
+    "file": "text",
+    "circle.json": '{"a": "b", "b": "a"}',
+    "circle_above.json": '{"a": "x", "x": "y", "y": "x"}',
+    "own_parent.json": '{"a": "a"}',
+    "strange.json": '{"zebra": "animal"}',
+    "nobody.json": "{}",
+    "numbers.json": '{"a": 1}',
+    "nameless.json": '{"a": ""}',
+    "list.json": '["a"]',
+    "null.json": "null",
+    "cut.json": "{",
+    "deep.json": DEEP,
+    "binary.json": b"\xff\xfe\x00\x01",
+    "good.json": '{"a": "vowel"}',
+    "empty.txt": "\n\n",
+    "empty.csv": "",
+    "empty.jsonl": "",
+    "header.csv": "video\n",
+    "column.csv": "clip\na.mp4\n",
+    "binary.txt": b"\x00\x01\xff\xfe\n\x00",
+    "binary.csv": b"\x00\x01\xff\xfe\n\x00",
+    "binary.jsonl": b"\x00\x01\xff\xfe\n\x00",
+    "utf16.txt": "a.mp4\n".encode("utf-16"),
+    "utf16.csv": "video\na.mp4\n".encode("utf-16"),
+    "cut.csv": 'video\n"a.mp4\n',
+    "deep.jsonl": f"{DEEP}\n",
+    "number.jsonl": '{"video": 1}\n',
+    "zero.jsonl": '{"video": "a\\u0000.mp4"}\n',
+    "surrogate.jsonl": '{"video": "\\ud800.mp4"}\n',
+    "soon.csv": "video,start_seconds\na.mp4,soon\n",
+    "backwards.csv": "video,start_seconds,end_seconds\na.mp4,2,1\n",
+    "times.jsonl": '{"video": "a.mp4", "start_seconds": [1]}\n',
+    "good.jsonl": '{"video": "a.mp4"}\n',
+    "good.csv": "video\na.mp4\n",
+    "foreign.jsonl.journal": "shopping list\n",
+    "leak.csv": "path,label,split\na.mp4,a,train\na.mp4,a,test\n",
+    "split.csv": "path,label,split\na.mp4,a,dev\n",
+    "path.jsonl": '{"path": 1, "label": "a"}\n',
+    "label.jsonl": '{"path": "a.mp4", "label": ["a"]}\n',
+    "unknown_argument.json": '{"zebra": 1}',
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_checkpoint, vit_folder, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("folder")
+    write_video(folder / "a.mp4", moving_frames(5))
+    shutil.copy(folder / "a.mp4", folder / "b.mp4")
+    for name, content in FILES.items():
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    for name in ("empty", "folder.jsonl", "folder_journal.jsonl.journal"):
+        (folder / name).mkdir()
+    for name in ("clips/a/1.mp4", "clips/a/2.mp4", "clips/b/1.mp4", "clips/b/2.mp4", "zebra/zebra/1.mp4"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / "a.mp4", folder / name)
+    shutil.copytree(vit_folder, folder / "vit")
+    shutil.copytree(tiny_checkpoint, folder / "model")
+    for name, file, content in (
+        ("cut_config", "config.json", "{"),
+        ("list_config", "config.json", "[]"),
+        ("cut_weights", "model.safetensors", "\xff" * 100),
+        ("no_weights", "model.safetensors", None),
+        ("no_processor", "*preprocessor_config.json", None),
+        ("cut_processor", "*preprocessor_config.json", "{"),
+        ("regression", "config.json", {"problem_type": "regression"}),
+        ("bert", "config.json", {"model_type": "bert"}),
+        ("two_labels", "config.json", {"id2label": {"0": "a", "7": "b"}}),
+    ):
+        change_model(shutil.copytree(tiny_checkpoint, folder / name), file, content)
+    return folder
+
+
+def change_model(model: Path, pattern: str, content: str | dict | None) -> None:
+    """Writes some files of a model anew, changes values in them or, for None, removes them."""
+    for path in model.glob(pattern):
+        if content is None:
+            path.unlink()
+        else:
+            is_change = isinstance(content, dict)
+            path.write_text(json.dumps({**json.loads(path.read_text()), **content}) if is_change else content)
+
+
+@pytest.fixture
+def refuse(folder, monkeypatch, capfd):
+    """Runs a command that is to be refused."""
+    monkeypatch.chdir(folder)
+    opened = []
+    monkeypatch.setattr(av, "open", lambda *args, **kwargs: opened.append(args))
+
+    def run(*arguments: str) -> None:
+        before = contents(folder)
+        try:
+            status = main(arguments)
+        except SystemExit as exit_:
+            status = exit_.code
+        output, errors = capfd.readouterr()
+        *usage, line = errors.splitlines()
+        assert (status, output, opened) == (2, "", []), errors
+        assert contents(folder) == before
+        assert line.startswith("fal"), errors
+        # The parsers of Python show the options before the error.
+        assert not usage or (": error: " in line and usage[0].startswith("usage: fal")), errors
+        assert all(further.startswith(" ") for further in usage[1:]), errors
+        option, value = arguments[-2:] if len(arguments) > 1 else ("", "")
+        if option.startswith("--") and [option, value] != MODEL[-2:]:
+            assert names(line, option, value), errors
+
+    return run
+
+
+def names(line: str, option: str, value: str) -> bool:
+    """Whether a message has the name of an option, its value or, of a path, the folder."""
+    option = option.strip("-").replace("-", "_")
+    return any(
+        text and text in line.replace("-", "_") for text in (option, value.replace("-", "_"), os.path.dirname(value))
+    )
+
+
+def contents(folder: Path) -> dict[Path, tuple[int, int]]:
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*")}
+
+
+def each(option: str, *values: str) -> list[list[str]]:
+    return [[option, value] for value in values]
+
+
+def named(cases: list[list[str]]) -> dict:
+    return {"argvalues": cases, "ids": [" ".join(case) or "nothing" for case in cases]}
+
+
+MODEL = ["--model", "model", "--device", "cpu"]
+NO_NUMBERS = ("nan", "inf", "-1", "0", "x", "")
+UNUSABLE_MODELS = ("empty", "a.mp4", "gone", "./gone", "a/b/c/d", "cut_config", "list_config", "cut_weights")
+UNUSABLE_MODELS += ("no_weights", "no_processor", "cut_processor", "regression", "bert", "two_labels")
+OF_A_MODEL = [
+    *each("--model", "", *UNUSABLE_MODELS),
+    *each("--device", "", "gpu", "cpu:x", "meta", "cuda:99"),
+    *each("--dtype", "", "int8", "float64"),
+    *each("--top-k", "1.5", *NO_NUMBERS),
+]
+HIERARCHIES = [f"{name}.json" for name in ("circle", "circle_above", "own_parent", "strange", "nobody", "numbers")]
+HIERARCHIES += [f"{name}.json" for name in ("nameless", "list", "null", "cut", "deep", "binary")]
+# Behind `fal label a.mp4`.
+LABEL = [
+    *OF_A_MODEL,
+    ["--nonsense"],
+    *each("--batch-size", *NO_NUMBERS),
+    *each("--num-clips", *NO_NUMBERS),
+    *each("--crops", "2", *NO_NUMBERS),
+    *each("--scales", "5", "1,,2", "papers", *NO_NUMBERS),
+    *each("--workers", "nan", "inf", "-1", "x", "", "1.5"),
+    *each("--timeout", *NO_NUMBERS),
+    *each("--max-memory", "1e-10", *NO_NUMBERS),
+    *each("--engine", "", "slurm"),
+    *(["--timeline", *case] for case in each("--window", *NO_NUMBERS)),
+    *(["--timeline", *case] for case in each("--hop", "20", *NO_NUMBERS)),
+    *(["--timeline", *case] for case in each("--threshold", "1.5", *NO_NUMBERS)),
+    *(["--timeline", *case] for case in each("--hysteresis", "0.5", "nan", "inf", "-1", "x", "")),
+    *(["--timeline", *case] for case in each("--min-length", "nan", "inf", "-1", "x", "")),
+    ["--timeline", "--window", "1", "--hop", "2"],
+    *([name, "0.1"] for name in ("--window", "--hop", "--threshold", "--hysteresis", "--min-length")),
+    *each("--hierarchy", "", "gone.json", "empty", "a.mp4", *HIERARCHIES),
+    *each("--output", "", ".", "empty", "empty/", "gone/", "labels", "labels.xlsx", ".jsonl", os.devnull),
+    *each("--output", "folder.jsonl", "file/labels.jsonl", "labels.jsonl/", "{name}.jsonl", "folder_journal.jsonl"),
+    *each("--output", "foreign.jsonl", f"{'long' * 80}.jsonl"),
+    ["--output", "labels.jsonl", "--json"],
+    ["--output", "good.json", "--hierarchy", "./good.json"],
+    ["--retry-failed"],
+    ["b.mp4", "--output", "labels.vtt"],
+    ["b.mp4", "--output", "{nam}.vtt"],
+    [""],
+    ["empty"],
+    ["nothing/*.mp4"],
+    ["nothing://x.mp4"],
+    ["nothing://x/"],
+    ["rtsp://camera/1"],
+]
+# Behind `fal label`.
+INPUTS = [
+    [],
+    [""],
+    ["-"],
+    *each(
+        "--manifest", "", "gone.txt", "empty", "folder.jsonl", "empty.txt", "empty.csv", "empty.jsonl", "header.csv"
+    ),
+    *each("--manifest", "column.csv", "binary.txt", "binary.csv", "binary.jsonl", "utf16.txt", "utf16.csv", "cut.csv"),
+    *each("--manifest", "deep.jsonl", "number.jsonl", "zero.jsonl", "surrogate.jsonl", "soon.csv", "backwards.csv"),
+    *each("--manifest", "times.jsonl"),
+    ["--manifest", "good.jsonl", "--output", "good.jsonl"],
+    ["--manifest", "good.csv", "--output", "./good.csv"],
+]
+# Behind `fal watch a.mp4`.
+WATCH = [
+    *OF_A_MODEL,
+    *each("--window", *NO_NUMBERS),
+    *each("--hop", *NO_NUMBERS),
+    *each("--reconnect", "1e300", *NO_NUMBERS),
+    [""],
+    ["nothing://x"],
+    ["a.mp4"] * 8,
+]
+
+
+def test_a_command_is_needed(refuse):
+    for words in ([], ["--nonsense"], ["labels", "a.mp4"], [""]):
+        refuse(*words)
+
+
+@pytest.mark.parametrize("case", **named(LABEL))
+def test_label_refuses(refuse, case):
+    refuse("label", *MODEL, "a.mp4", *case)
+
+
+@pytest.mark.parametrize("case", **named(INPUTS))
+def test_label_refuses_inputs(refuse, case, monkeypatch):
+    with open(os.devnull) as nothing:
+        monkeypatch.setattr("sys.stdin", nothing)
+        refuse("label", *MODEL, *case)
+
+
+@pytest.mark.parametrize("case", **named(WATCH))
+def test_watch_refuses(refuse, case):
+    refuse("watch", *MODEL, "a.mp4", *case)
+
+
+# Behind `fal train` with all that it needs.
+TRAIN = [
+    *each("--model_name_or_path", "", *(name for name in UNUSABLE_MODELS if name not in ("regression", "two_labels"))),
+    *each("--train_dir", "", "gone", "empty", "a.mp4"),
+    *each("--train_file", "", "gone.csv", "good.csv"),
+    *each("--output_dir", "", "file", "file/run"),
+    *each("--dataset_name", "", "gone/gone"),
+    *each("--train_val_split", "nan", "1", "-1", "x"),
+    *each("--max_unreadable_share", "nan", "1", "-1", "x"),
+    *each("--num_frames", *NO_NUMBERS),
+    *each("--image_size", "7", *NO_NUMBERS),
+    *each("--frame_interval_seconds", *NO_NUMBERS),
+    *each("--frame_stride", *NO_NUMBERS),
+    *each("--problem_type", "", "regression"),
+    *each("--drop_path_rate", "nan", "1", "-1", "x"),
+    *each("--freeze_layers", "99", "-1", "x"),
+    *each("--lora_rank", "-1", "x"),
+    *each("--lora_alpha", "0", "-1", "x"),
+    *each("--eval_num_clips", "0", "-1", "x"),
+    *each("--eval_num_crops", "0", "2", "x"),
+    *each("--license", "", "mine"),
+    *each("--config_name", "", "gone", "cut_config"),
+    *each("--config_overrides", "", "hidden_size=1"),
+    *each("--short_side_min", *NO_NUMBERS),
+    *each("--short_side_max", "1", *NO_NUMBERS),
+    *each("--horizontal_flip", "nan", "2", "-1", "x"),
+    *each("--flip_label_pairs", "a", "a=zebra", "a="),
+    *each("--colour_ops", "-1", "x"),
+    *each("--colour_magnitude", "31", "-1", "x"),
+    *each("--random_erasing", "nan", "2", "-1", "x"),
+    *each("--mixup_alpha", "nan", "inf", "-1", "x"),
+    *each("--cutmix_alpha", "nan", "inf", "-1", "x"),
+    *each("--layer_decay", "2", *NO_NUMBERS),
+    *each("--lr_drop_epochs", *NO_NUMBERS),
+    *each("--ema_decay", "nan", "1", "-1", "x"),
+    *each("--early_stopping_patience", "3", "x"),
+    *each("--learning_rate", "nan", "inf", "-1", "x"),
+    *each("--weight_decay", "nan", "-1"),
+    *each("--max_grad_norm", "nan", "-1"),
+    *each("--num_train_epochs", "nan", "-1", "x"),
+    *each("--warmup_steps", "nan", "-1", "x"),
+    *each("--label_smoothing_factor", "nan", "2", "-1"),
+    *each("--per_device_train_batch_size", *NO_NUMBERS),
+    *each("--per_device_eval_batch_size", *NO_NUMBERS),
+    *each("--gradient_accumulation_steps", *NO_NUMBERS),
+    *each("--dataloader_num_workers", "-1", "x"),
+    *each("--eval_strategy", "sometimes", "epoch"),
+    *each("--lr_scheduler_type", "zebra"),
+    *each("--optim", "zebra"),
+    *each("--report_to", "zebra"),
+    *each("--resume_from_checkpoint", "", "gone", "file"),
+    ["--frame_stride", "2", "--spread_frames"],
+    ["--class_weights", "--balanced_sampling"],
+    ["--lora_rank", "2", "--freeze_backbone"],
+    ["--config_name", "fal-tiny"],
+    ["--load_best_model_at_end"],
+    ["--nonsense", "1"],
+]
+# Behind `fal train`: recipes, and manifests in the place of folders.
+RECIPES = [
+    *([name] for name in ("", "zebra", "gone.json", "empty", "a.mp4")),
+    *([f"{name}.json"] for name in ("cut", "list", "null", "deep", "binary", "unknown_argument")),
+    *each("--train_file", "header.csv", "column.csv", "binary.csv", "binary.jsonl", "deep.jsonl", "leak.csv"),
+    *each("--train_file", "split.csv", "path.jsonl", "label.jsonl", "times.jsonl", "empty", "folder.jsonl", "a.mp4"),
+]
+# Behind `fal evaluate` with all that it needs.
+EVALUATE = [
+    *each("--model_name_or_path", "", *UNUSABLE_MODELS),
+    *each("--test_dir", "", "gone", "empty", "a.mp4", "zebra"),
+    *each("--test_file", "", "gone.csv", "header.csv"),
+    *each("--split", "", "dev", "train"),
+    *each("--num_clips", *NO_NUMBERS),
+    *each("--num_crops", "2", *NO_NUMBERS),
+    *each("--batch_size", *NO_NUMBERS),
+    *each("--num_workers", "-1", "x"),
+    *each("--seed", "-1", "x"),
+    *each("--device", "", "gpu", "meta", "cuda:99"),
+    *each("--dtype", "", "int8", "zebra"),
+    *each("--output_dir", "", "file", "file/run"),
+    *each("--max_unreadable_share", "nan", "1", "-1", "x"),
+    ["--num_clips"],
+    ["extra"],
+]
+# Behind `fal convert vit --output new`.
+CONVERT = [
+    *each("--output", ""),
+    *each("--attention-type", "", "zebra"),
+    *each("--num-frames", *NO_NUMBERS),
+    *each("--image-size", "1x2x3", "x32", *NO_NUMBERS),
+    *each("--resize", "", "zebra"),
+    *each("--time-table", "", "zebra"),
+    *each("--num-attention-heads", *NO_NUMBERS),
+    *each("--labels", ""),
+    *each("--preprocessing", "", "zebra"),
+    *each("--dtype", "", "int8"),
+    *each("--max-shard-size", "GB", "5", *NO_NUMBERS),
+    *each("--tolerance", "nan", "-1", "x", ""),
+    *each("--license", "", "mine"),
+    *each("--base-model", ""),
+    *each("--source-revision", ""),
+    *each("--push-to-hub", "", "a/b/c", "-"),
+    *each("--revision", "", "dev"),
+    ["--private"],
+    ["--create-pr"],
+    ["extra"],
+]
+
+
+@pytest.mark.parametrize("case", **named(TRAIN))
+def test_train_refuses(refuse, case):
+    clips = ["--train_dir", "clips", "--train_val_split", "0"]
+    refuse("train", *clips, "--output_dir", "run", "--model_name_or_path", "model", "--use_cpu", *case)
+
+
+@pytest.mark.parametrize("case", **named(RECIPES))
+def test_train_refuses_recipes_and_manifests(refuse, case):
+    refuse("train", *case, "--output_dir", "run", "--model_name_or_path", "model", "--use_cpu")
+
+
+@pytest.mark.parametrize("case", **named(EVALUATE))
+def test_evaluate_refuses(refuse, case):
+    clips = ["--test_dir", "clips", "--output_dir", "run"]
+    refuse("evaluate", "--model_name_or_path", "model", *clips, "--device", "cpu", *case)
+
+
+@pytest.mark.parametrize("case", **named(CONVERT))
+def test_convert_refuses(refuse, case):
+    refuse("convert", "--output", "new", "vit", *case)
+
+
+def test_convert_needs_a_source(refuse):
+    refuse("convert", "--output", "new", "")
+    refuse("convert")
+    refuse("convert", "vit")
