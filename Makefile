@@ -5,10 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 SAMPLE := runs/sample.mp4
 VIDEO ?= $(SAMPLE)
+COUNT ?= 200
+SEED ?= 0
 # A process a core; the tests of a file stay together, for some go on where the one before them ended.
 PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadfile
 
-.PHONY: help setup label test test-slow test-all conformance lint types format docs bench release
+.PHONY: help setup label test test-slow test-all conformance fuzz lint types format docs bench release
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -29,6 +31,9 @@ test-all: $(VENV)/.installed-dev test test-slow  ## run all tests, with every op
 conformance: $(VENV)/.installed-dev  ## run transformers' own linter and common tests on FAL
 	$(BIN)/python modeling_tests/conformance/lint_model.py
 	$(BIN)/python modeling_tests/conformance/run.py
+
+fuzz: $(VENV)/.installed-dev  ## give damaged files to `fal`: COUNT=200 of each kind, SEED=0
+	$(BIN)/python modeling_tests/fuzz.py --count $(COUNT) --seed $(SEED)
 
 lint: $(VENV)/.installed-dev types  ## check style, format, the floors and types
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ EXTRAS = {
     "docs": ["mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1.0"],
 }
 # What `make test` needs, and what the other commands of the Makefile need.
-EXTRAS["test"] = [*EXTRAS["training"], *EXTRAS["files"], *EXTRAS["remote"], "pandas>=2.2"]
+EXTRAS["test"] = [*EXTRAS["training"], *EXTRAS["files"], *EXTRAS["remote"], "pandas>=2.2", "psutil>=5.9"]
 EXTRAS["test"] += ["hypothesis>=6.100", "ipykernel>=6.29", "nbclient>=0.10"]
 EXTRAS["test"] += ["pytest>=8", "pytest-cov>=6", "pytest-xdist>=3.6"]
 EXTRAS["dev"] = sorted({name for extra in EXTRAS.values() for name in extra})

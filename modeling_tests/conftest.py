@@ -38,21 +38,9 @@ def media() -> Path:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory) -> Path:
     """A folder with a tiny model of the labels a to e and its processors, which take three clips a video."""
-    from tiny_fal import tiny_model
+    from tiny_fal import write_tiny_checkpoint
 
-    from fal_hf import FALVideoProcessor
-
-    folder = tmp_path_factory.mktemp("tiny_checkpoint")
-    model = tiny_model(id2label=dict(enumerate("abcde")), label2id={name: i for i, name in enumerate("abcde")})
-    model.save_pretrained(folder)
-    size = model.config.image_size[0]
-    FALVideoProcessor(
-        num_frames=model.config.num_frames,
-        size={"shortest_edge": size},
-        crop_size={"height": size, "width": size},
-        num_clips=3,
-    ).save_pretrained(folder)
-    return folder
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("tiny_checkpoint"))
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
 """Tiny FAL models and clips for the tests."""
 
 from copy import deepcopy
+from pathlib import Path
 
 import torch
 
-from fal_hf import FALConfig, FALVideoClassifierForVideoClassification
+from fal_hf import FALConfig, FALVideoClassifierForVideoClassification, FALVideoProcessor
 from fal_hf.model.attention_schemes import ATTENTION_TYPES
 
 DIVIDED = "divided_space_time"
@@ -41,6 +42,20 @@ def tiny_model(config: FALConfig | None = None, *, seed: int = 0, std: float = 0
     model = FALVideoClassifierForVideoClassification._from_config(config, attn_implementation=attention)
     randomise(model, seed=seed, std=std)
     return model.eval()
+
+
+def write_tiny_checkpoint(folder: Path) -> Path:
+    """A folder with a tiny model of the labels a to e and its processors, which take three clips a video."""
+    model = tiny_model(id2label=dict(enumerate("abcde")), label2id={name: i for i, name in enumerate("abcde")})
+    model.save_pretrained(folder)
+    size = model.config.image_size[0]
+    FALVideoProcessor(
+        num_frames=model.config.num_frames,
+        size={"shortest_edge": size},
+        crop_size={"height": size, "width": size},
+        num_clips=3,
+    ).save_pretrained(folder)
+    return folder
 
 
 @torch.no_grad()

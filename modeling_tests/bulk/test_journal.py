@@ -8,13 +8,23 @@ import pytest
 
 from fal_hf.bulk.inputs import VideoInput
 from fal_hf.bulk.journal import Journal, JournalError, journal_path
+from fal_hf.labeling.records import failed_record
 
 MADE_BY = {"weights": "abc", "views": {"scales": (1.0,)}, "top_k": 5}
 A, B, C = (VideoInput(f"{name}.mp4", f"/videos/{name}.mp4", (10, number)) for number, name in enumerate("abc"))
 
 
+LABELED = {
+    "labels": [{"label": "x", "score": 0.5}],
+    "num_clips": 1,
+    "duration_seconds": 2.0,
+    "frame_rate": 25.0,
+    "schema_version": 1,
+}
+
+
 def record_of(video, **values) -> dict:
-    return {"video": video.name, "labels": [{"label": "x", "score": 0.5}], **values}
+    return {"video": video.name, **LABELED, **values}
 
 
 @pytest.fixture
@@ -54,7 +64,7 @@ def test_a_changed_file_is_not_done_and_its_new_record_counts(path):
 
 def test_failures_are_known(path):
     journal = Journal(path, MADE_BY)
-    journal.append(A, {"video": A.name, "error": "a.mp4: is empty"})
+    journal.append(A, failed_record(A.name, "a.mp4: is empty"))
     journal.append(B, record_of(B))
     assert journal.has_failed(A) and not journal.has_failed(B)
 
@@ -127,8 +137,10 @@ def test_processes_that_share_an_output_have_a_journal_each_and_read_all(path):
 # Lines as every version of the format has them.
 HEADER = '{"journal_version": 1, "made_by": {"weights": "abc", "views": {"scales": [1.0]}, "top_k": 5}}'
 LINES = [
-    '{"key": "/videos/a.mp4", "identity": [10, 0], "record": {"video": "a.mp4", "labels": []}}',
-    '{"key": "s3://bucket/b.mp4", "identity": null, "record": {"video": "s3://bucket/b.mp4", "error": "is empty"}}',
+    '{"key": "/videos/a.mp4", "identity": [10, 0], "record": {"video": "a.mp4", "labels": [{"label": "x", '
+    '"score": 0.5}], "num_clips": 1, "duration_seconds": 2.0, "frame_rate": 25.0, "schema_version": 1}}',
+    '{"key": "s3://bucket/b.mp4", "identity": null, "record": {"video": "s3://bucket/b.mp4", "error": "is empty", '
+    '"schema_version": 1}}',
 ]
 
 
@@ -151,7 +163,17 @@ def test_a_journal_is_written_line_by_line_as_by_hand(path):
     assert path.read_text().splitlines() == [HEADER, *LINES]
 
 
-@pytest.mark.parametrize("line", ['{"key": "/videos/a.mp4"}', '{"key": 1, "identity": null, "record": {}}', "[]"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"key": "/videos/a.mp4"}',
+        '{"key": 1, "identity": null, "record": {}}',
+        "[]",
+        LINES[0].replace('"x"', "null"),
+        LINES[0].replace("25.0", '"25"'),
+        LINES[1].replace("error", "reason"),
+    ],
+)
 def test_a_line_that_is_no_entry_is_damage(path, line):
     path.parent.mkdir()
     path.write_text(f"{HEADER}\n{line}\n")

@@ -47,5 +47,8 @@ def test_bytes_that_are_no_text_are_kept_where_that_is_asked_for(tmp_path):
 def test_a_row_may_name_a_stretch():
     assert stretch_of({}) == WHOLE
     assert stretch_of({"start_seconds": "1.5", "end_seconds": 3}) == Stretch(1.5, 3.0)
+    for value in ("soon", [1], 10**400):
+        with pytest.raises(ValueError, match="end_seconds: expected a number of seconds, got "):
+            stretch_of({"end_seconds": value})
     with pytest.raises(ValueError, match=r"expected 0 <= start_seconds < end_seconds, got 3\.0 and 2\.0"):
         stretch_of({"start_seconds": 3, "end_seconds": 2})

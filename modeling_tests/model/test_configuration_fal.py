@@ -80,6 +80,7 @@ def test_an_unknown_preset_is_refused_with_the_known_ones():
         ({"num_labels": 0}, r"expected num_labels >= 1, got 0"),
         ({"num_frames": 0}, r"expected num_frames >= 1, got 0"),
         ({"num_hidden_layers": 0}, r"expected num_hidden_layers >= 1, got 0"),
+        ({"num_hidden_layers": 2**63}, r"expected num_hidden_layers <= 1000, got 9223372036854775808"),
         ({"drop_path_rate": 1.0}, r"0 <= drop_path_rate < 1, got 1.0"),
         ({"drop_path_rate": -0.1}, r"0 <= drop_path_rate < 1, got -0.1"),
     ],

@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from media_files import moving_frames, write_video
 from PIL import Image
 
@@ -383,6 +384,53 @@ def test_bad_settings_are_refused_at_construction():
         FALVideoProcessor(frame_stride=-1)
     with pytest.raises(ValueError, match="At most one of"):
         FALVideoProcessor(frame_stride=2, fps=3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"num_clips": "3"}, "num_clips"),
+        ({"do_resize": "yes"}, "do_resize"),
+        ({"start_seconds": {}}, "start_seconds"),
+        ({"image_std": ["a", 0.2, 0.2]}, "image_std"),
+        ({"size": {"shortest_edge": "224"}}, "size"),
+        ({"crop_size": {"height": 16, "width": ["a"]}}, "crop_size"),
+    ],
+)
+def test_settings_of_another_type_are_refused_at_construction(settings, name):
+    with pytest.raises(StrictDataclassError, match=f"'{name}'"):
+        FALVideoProcessor(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"size": {"shortest_edge": -1}}, "`size` must be at least one pixel"),
+        ({"crop_size": {"height": 0, "width": 16}}, "`crop_size` must be at least one pixel"),
+        ({"crop_size": {"shortest_edge": 7}}, "`crop_size` must have a height and a width"),
+        ({"resample": 10**400}, "`resample` must be one of PIL's numbers"),
+        ({"resample": "a"}, "`resample` must be one of PIL's numbers"),
+        ({"image_mean": [0.5, 0.5]}, "`image_mean` and `image_std` must be numbers or have one for each channel"),
+        ({"image_std": [0.5] * 4}, "`image_mean` and `image_std` must be numbers or have one for each channel"),
+    ],
+)
+def test_pixel_settings_that_cannot_be_are_refused_at_construction(settings, message):
+    with pytest.raises(ValueError, match=message):
+        FALVideoProcessor(**settings)
+
+
+def test_whole_numbers_are_taken_for_floats():
+    processor = FALVideoProcessor(image_mean=[0, 0, 0], image_std=1, rescale_factor=1)
+    assert processor(numbered_frames(8), return_tensors="pt")["pixel_values"].max() > 1
+
+
+@pytest.mark.parametrize("text", ["[]", '"settings"', "3"])
+def test_a_file_that_holds_no_settings_is_refused_by_name(tmp_path, text):
+    (tmp_path / "video_preprocessor_config.json").write_text(text)
+    with pytest.raises(
+        ValueError, match=f"{tmp_path.name}: expected an object of a video processor's settings, got a"
+    ):
+        FALVideoProcessor.from_pretrained(tmp_path)
 
 
 def test_unknown_options_are_refused(processor):

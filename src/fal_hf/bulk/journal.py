@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..labeling.label_files import named
-from ..labeling.records import Record
+from ..labeling.records import Record, is_record
 from .inputs import VideoInput
 
 JOURNAL_VERSION = 1
@@ -183,11 +183,13 @@ def _parse_header(line: bytes, path: Path) -> JournalHeader:
 
 
 def _parse_entry(line: bytes, path: Path, *, offset: int) -> JournalEntry:
-    match _parse(line):
-        case {"key": str() as key, "identity": None, "record": dict() as record}:
-            return JournalEntry(key=key, identity=None, record=record)
-        case {"key": str() as key, "identity": [int() as size, int() as changed], "record": dict() as record}:
-            return JournalEntry(key=key, identity=(size, changed), record=record)
+    entry = _parse(line)
+    if isinstance(entry, dict) and is_record(entry.get("record")):
+        match entry:
+            case {"key": str() as key, "identity": None, "record": record}:
+                return JournalEntry(key=key, identity=None, record=record)
+            case {"key": str() as key, "identity": [int() as size, int() as changed], "record": record}:
+                return JournalEntry(key=key, identity=(size, changed), record=record)
     raise _damage(path, offset)
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,17 @@ def stretch_of(row: Mapping[str, Any]) -> Stretch:
         ValueError: they are no such times.
     """
     end_seconds = row.get("end_seconds")
-    return Stretch(float(row.get("start_seconds") or 0.0), None if end_seconds is None else float(end_seconds))
+    return Stretch(
+        _seconds_of("start_seconds", row.get("start_seconds") or 0.0),
+        None if end_seconds is None else _seconds_of("end_seconds", end_seconds),
+    )
+
+
+def _seconds_of(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name}: expected a number of seconds, got {reprlib.repr(value)}") from error
 
 
 __all__ = ["ROW_READERS", "read_rows", "stretch_of"]

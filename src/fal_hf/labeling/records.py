@@ -1,5 +1,6 @@
 """The labels of a video as JSON values, which label files, journals and the command share."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -23,4 +24,75 @@ def time_of(record: Record) -> tuple[float, float]:
     return record.get("start_seconds", 0.0), record.get("end_seconds", record["duration_seconds"])
 
 
-__all__ = ["SCHEMA_VERSION", "Record", "failed_record", "time_of"]
+# ---- what is a record ----
+
+Check = Callable[[Any], bool]
+
+# Far above any time and any frame rate, and products of the two are numbers still.
+MOST = 2.0**53
+
+
+def is_record(value: Any) -> bool:
+    """Whether a JSON value, read from a file that may be damaged, is a record that every format takes."""
+    return _is_labeled(value) or _is_failed(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_time(value: Any) -> bool:
+    return _is_number(value) and 0 <= value < MOST
+
+
+def _is_time_or_none(value: Any) -> bool:
+    return value is None or _is_time(value)
+
+
+def _is_score(value: Any) -> bool:
+    return isinstance(value, float)
+
+
+def _is_object(keys: Mapping[str, Check], *, optional: Mapping[str, Check] | None = None) -> Check:
+    known = {**keys, **(optional or {})}
+
+    def check(value: Any) -> bool:
+        is_complete = isinstance(value, dict) and keys.keys() <= value.keys() <= known.keys()
+        return is_complete and all(known[key](part) for key, part in value.items())
+
+    return check
+
+
+def _is_list(is_part: Check, *, least: int = 0) -> Check:
+    return lambda value: isinstance(value, list) and len(value) >= least and all(map(is_part, value))
+
+
+_VIDEO: dict[str, Check] = {"video": _is_text, "schema_version": _is_number}
+_TIMES: dict[str, Check] = {"start_seconds": _is_time, "end_seconds": _is_time}
+_is_label = _is_object({"label": _is_text, "score": _is_score})
+_is_window = _is_object({**_TIMES, "labels": _is_list(_is_label, least=1)})
+_is_segment = _is_object({**_TIMES, "label": _is_text, "score": _is_score, "peak": _is_score})
+_is_failed = _is_object(
+    {**_VIDEO, "error": _is_text}, optional={"start_seconds": _is_time, "end_seconds": _is_time_or_none}
+)
+_is_labeled = _is_object(
+    {
+        **_VIDEO,
+        "labels": _is_list(_is_label, least=1),
+        "num_clips": _is_number,
+        "duration_seconds": _is_time,
+        "frame_rate": _is_time_or_none,
+    },
+    optional={
+        **_TIMES,
+        "parents": _is_list(_is_label),
+        "windows": _is_list(_is_window),
+        "segments": _is_list(_is_segment),
+    },
+)
+
+__all__ = ["SCHEMA_VERSION", "Record", "failed_record", "is_record", "time_of"]

@@ -13,6 +13,8 @@ from .attention_schemes import ATTENTION_TYPES
 
 ATTENTION_ORDERS = ("time_space", "space_time", "parallel")
 POSITION_EMBEDDING_TYPES = ("space_time", "space_only", "none")
+# Far above any model; the layers of a damaged file's number would take hours to make.
+MOST_LAYERS = 1000
 
 # Of those that float32 holds in full: with a smaller epsilon, layer norms of equal values divide zero by zero.
 SMALLEST_FLOAT32 = 2.0**-126
@@ -207,6 +209,8 @@ class FALConfig(PreTrainedConfig):
         for field in positive:
             if getattr(self, field) < 1:
                 raise ValueError(f"expected {field} >= 1, got {getattr(self, field)}")
+        if self.num_hidden_layers > MOST_LAYERS:
+            raise ValueError(f"expected num_hidden_layers <= {MOST_LAYERS}, got {self.num_hidden_layers}")
         if self.classifier_hidden_size is not None and self.classifier_hidden_size < 1:
             raise ValueError(f"expected classifier_hidden_size >= 1 or None, got {self.classifier_hidden_size}")
         if self.hidden_size % self.num_attention_heads:

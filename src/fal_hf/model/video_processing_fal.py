@@ -15,6 +15,7 @@ import torch
 from huggingface_hub.dataclasses import validate_typed_dict
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.image_processing_base import BatchFeature
+from transformers.image_utils import PILImageResampling, SizeDict
 from transformers.processing_utils import (
     Unpack,  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue]  # as the library's models do
     VideosKwargs,
@@ -25,7 +26,7 @@ from transformers.video_utils import VideoInput, VideoMetadata
 
 from .clip_plan import SPACINGS, ClipPlan, Sampling
 from .clip_reading import read_all_clips
-from .frames import FALImageProcessorKwargs, read_clip, split_into_clips
+from .frames import CHANNEL_COUNTS, FALImageProcessorKwargs, read_clip, split_into_clips
 from .image_processing_fal import FALImageProcessor
 from .torchvision_frames import TorchvisionPreprocessing
 from .video_file import VideoFile, VideoFrames
@@ -127,13 +128,37 @@ class FALVideoProcessor(TorchvisionPreprocessing, BaseVideoProcessor):
     frame_interval_seconds: float | None
 
     def __init__(self, **kwargs: Unpack[FALVideoProcessorKwargs]):
+        # Bad settings are refused here and not at the first video.
+        validate_typed_dict(self.valid_kwargs, _typed_settings(kwargs))  # pyright: ignore[reportArgumentType]  # a TypedDict is no dict to it
         super().__init__(**kwargs)
-        self._choose_sampling({})  # refuses bad settings here and not at the first video
+        self._choose_sampling({})
+        self._check_pixel_settings()
+
+    def _check_pixel_settings(self) -> None:
+        for name in ("size", "crop_size"):
+            sides = [side for side in vars(getattr(self, name) or SizeDict()).values() if side is not None]
+            if any(side < 1 for side in sides):
+                raise ValueError(f"`{name}` must be at least one pixel, got {getattr(self, name)}.")
+        if self.do_center_crop and self.crop_size and None in (self.crop_size.height, self.crop_size.width):
+            raise ValueError(f"`crop_size` must have a height and a width, got {self.crop_size}.")
+        if isinstance(self.resample, int | str) and self.resample not in set(PILImageResampling):
+            raise ValueError(f"`resample` must be one of PIL's numbers, got {self.resample}.")
+        lengths = {np.size(value) for value in (self.image_mean, self.image_std) if value is not None} - {1}
+        if len(lengths) > 1 or not lengths <= set(CHANNEL_COUNTS):
+            raise ValueError(
+                "`image_mean` and `image_std` must be numbers or have one for each channel, "
+                f"got {self.image_mean} and {self.image_std}."
+            )
 
     @classmethod
     def get_video_processor_dict(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> tuple[dict, dict]:
         """Settings of a saved processor; those of an image processor are completed by the model's `num_frames`."""
         settings, unused = super().get_video_processor_dict(pretrained_model_name_or_path, **kwargs)
+        if not isinstance(settings, dict):
+            raise ValueError(
+                f"{pretrained_model_name_or_path}: expected an object of a video processor's settings, "
+                f"got a {type(settings).__name__}"
+            )
         if "num_frames" not in settings:
             with suppress(OSError):  # a file by itself, or a repository without a model
                 config, _ = PreTrainedConfig.get_config_dict(pretrained_model_name_or_path, **kwargs)
@@ -279,6 +304,20 @@ class FALVideoProcessor(TorchvisionPreprocessing, BaseVideoProcessor):
         options = self._standardize_kwargs(**options)
         self._validate_preprocess_kwargs(**options)
         return options
+
+
+def _typed_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those settings that have a type. Files have whole numbers where a type says floats."""
+    typed = {name: settings[name] for name in FALVideoProcessorKwargs.__annotations__ if name in settings}
+    for name in {"rescale_factor", "image_mean", "image_std"} & typed.keys():
+        typed[name] = _with_floats(typed[name])
+    return typed
+
+
+def _with_floats(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_with_floats(item) for item in value]
+    return float(value) if type(value) is int else value
 
 
 def _spread_metadata(given: Any, *, count: int) -> list[FALVideoMetadata | None]:
