@@ -135,12 +135,13 @@ class FALVideoProcessor(TorchvisionPreprocessing, BaseVideoProcessor):
         self._check_pixel_settings()
 
     def _check_pixel_settings(self) -> None:
-        for name in ("size", "crop_size"):
-            sides = [side for side in vars(getattr(self, name) or SizeDict()).values() if side is not None]
-            if any(side < 1 for side in sides):
-                raise ValueError(f"`{name}` must be at least one pixel, got {getattr(self, name)}.")
-        if self.do_center_crop and self.crop_size and None in (self.crop_size.height, self.crop_size.width):
-            raise ValueError(f"`crop_size` must have a height and a width, got {self.crop_size}.")
+        sizes: dict[str, Any] = {name: getattr(self, name) or SizeDict() for name in ("size", "crop_size")}
+        for name, size in sizes.items():
+            if any(side is not None and side < 1 for side in vars(size).values()):
+                raise ValueError(f"`{name}` must be at least one pixel, got {size}.")
+        crop = sizes["crop_size"]
+        if self.do_center_crop and self.crop_size and None in (crop.height, crop.width):
+            raise ValueError(f"`crop_size` must have a height and a width, got {crop}.")
         if isinstance(self.resample, int | str) and self.resample not in set(PILImageResampling):
             raise ValueError(f"`resample` must be one of PIL's numbers, got {self.resample}.")
         lengths = {np.size(value) for value in (self.image_mean, self.image_std) if value is not None} - {1}
