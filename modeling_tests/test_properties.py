@@ -96,14 +96,14 @@ def config_fields(draw) -> dict[str, Any]:
     }
 
 
-@holds(few=100, many=1500, fields=config_fields(), grid=st.tuples(*[st.integers(1, 3)] * 3), seed=st.integers(0, 9))
+@holds(few=100, many=800, fields=config_fields(), grid=st.tuples(*[st.integers(1, 3)] * 3), seed=st.integers(0, 9))
 def test_a_configuration_builds_and_gives_finite_logits_for_clips_of_any_size(fields, grid, seed):
     config = FALConfig(**fields)
     torch.manual_seed(seed)
     check_logits(FALVideoClassifierForVideoClassification(config), random_clip(config, grid=grid, seed=seed))
 
 
-@holds(few=500, many=3000, fields=config_fields(), wild=st.sampled_from(WILD), data=st.data())
+@holds(few=500, many=1500, fields=config_fields(), wild=st.sampled_from(WILD), data=st.data())
 def test_a_configuration_with_any_value_in_a_field_is_refused_by_name_or_builds(fields, wild, data):
     field = data.draw(st.sampled_from(sorted(fields.keys() & FALConfig.__annotations__)))
     try:
@@ -236,7 +236,7 @@ def pixel_settings(draw) -> dict[str, Any]:
 
 @holds(
     few=600,
-    many=10_000,
+    many=5000,
     processor_class=st.sampled_from(PROCESSORS),
     options=pixel_settings(),
     num_frames=st.integers(1, 3),
@@ -323,7 +323,7 @@ def test_a_saved_model_computes_the_same(fields, model_class):
 
 @holds(
     few=100,
-    many=2000,
+    many=1000,
     processor_class=st.sampled_from(PROCESSORS),
     options=pixel_settings(),
     sampling=sampling_settings(),

@@ -330,7 +330,7 @@ def test_what_is_not_in_the_cache_offline_says_so(offline_client, video):
         offline_client(load_logits, f"{USER}/not-cached")
     status, errors = offline_client(run_fal, "label", video, "--model", f"{USER}/not-cached")
     assert status == 2 and len(errors.splitlines()) == 1
-    assert_says(errors, "fal: cannot load the model: .*cached files.*offline mode")
+    assert_says(errors, "fal: cannot load the model someone/not-cached: .*cached files.*offline mode")
 
 
 def test_a_token_that_is_none_says_so(client, folder):
@@ -351,7 +351,7 @@ def test_fal_label_takes_a_hub_id_and_says_in_one_line_why_not(client, pushed, v
     assert client(run_fal, "label", video, "--model", pushed, "--device", "cpu")[0] == 0
     status, errors = client(run_fal, "label", video, "--model", f"{USER}/missing")
     assert status == 2 and len(errors.splitlines()) == 1
-    assert_says(errors, "fal: cannot load the model: .*missing is not a local folder.*hf auth login")
+    assert_says(errors, "fal: cannot load the model someone/missing: .*missing is not a local folder.*hf auth login")
 
 
 def test_a_public_repository_is_not_taken_for_a_private_one(hub, client, folder):
