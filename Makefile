@@ -52,6 +52,7 @@ docs: $(VENV)/.installed-docs  ## build the documentation in site/
 
 bench: $(VENV)/.installed-dev  ## measure model, training, decoder, labeling beside transformers'
 	$(BIN)/python benchmarks/forward.py
+	$(BIN)/python benchmarks/label_attention.py
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/training.py --preset fal-small
 	$(BIN)/python benchmarks/labeling.py

@@ -129,6 +129,148 @@ def encode(model, tokens, grid, config):
     return tokens
 
 
+def norm(module, tokens):
+    return F.layer_norm(tokens, module.normalized_shape, module.weight, module.bias, module.eps)
+
+
+# ---- labels as tokens ----
+
+
+def label_names(config) -> list[str]:
+    """The model's labels, then those above them in the order in which the hierarchy names them."""
+    names = [config.id2label[number] for number in range(config.num_labels)]
+    for parent in (config.label_hierarchy or {}).values():
+        names += [parent] * (parent not in names)
+    return names
+
+
+def level_of(name: str, hierarchy: dict[str, str]) -> int:
+    return 1 + level_of(hierarchy[name], hierarchy) if name in hierarchy else 0
+
+
+def label_mask(step: str, names: list[str], hierarchy: dict[str, str]) -> torch.Tensor:
+    """`(N, N)` booleans: whether the row's label sees the column's among the labels."""
+    sees = {
+        "level": lambda a, b: level_of(a, hierarchy) == level_of(b, hierarchy),
+        "family": lambda a, b: a == b or hierarchy.get(a) == b or hierarchy.get(b) == a,
+    }[step]
+    return torch.tensor([[sees(a, b) for b in names] for a in names])
+
+
+def crossing(module, queries, keys, clip, mask):
+    """What queries get from keys, by a module with `q_proj`, `kv_proj`, `o_proj` and perhaps a gate."""
+    query = F.linear(queries, module.q_proj.weight, module.q_proj.bias)
+    key, value = F.linear(keys, module.kv_proj.weight, module.kv_proj.bias).chunk(2, dim=-1)
+    attended = masked_attention(query, key, value, mask, module.num_heads)
+    if module.gate is not None:
+        share = torch.sigmoid(F.linear(clip, module.gate.share.weight, module.gate.share.bias))
+        gate = (torch.tanh(module.gate.scale) * share).repeat_interleave(
+            attended.shape[-1] // module.num_heads, dim=-1
+        )
+        attended = attended * gate[:, None]
+    return F.linear(attended, module.o_proj.weight, module.o_proj.bias)
+
+
+def label_layer(layer, features, labels, num_cls: int, config):
+    names, hierarchy = label_names(config), config.label_hierarchy or {}
+    clip = features[:, :num_cls].mean(1)
+    seen_features = norm(layer.layernorms["features_in"], features)
+    everything = torch.ones(max(len(names), features.shape[1]), max(len(names), features.shape[1]), dtype=torch.bool)
+    for step in ("level", "family") if hierarchy else ("level",):
+        normed = norm(layer.layernorms[step], labels)
+        labels = labels + crossing(layer.steps[step], normed, normed, clip, label_mask(step, names, hierarchy))
+    normed, mask = norm(layer.layernorms["features"], labels), everything[: len(names), : features.shape[1]]
+    labels = labels + crossing(layer.steps["features"], normed, seen_features, clip, mask)
+    if config.label_attention == "divided":
+        normed, mask = norm(layer.layernorms["labels"], labels), everything[: features.shape[1], : len(names)]
+        features = features + crossing(layer.steps["labels"], seen_features, normed, clip, mask)
+    hidden = norm(layer.layernorms["mlp"], labels)
+    hidden = F.gelu(F.linear(hidden, layer.mlp.fc1.weight, layer.mlp.fc1.bias))
+    return features, labels + F.linear(hidden, layer.mlp.fc2.weight, layer.mlp.fc2.bias)
+
+
+def unified_block(layer, features, labels, config):
+    """One attention and one MLP over all tokens, whatever their order."""
+    tokens = torch.cat([labels, features], dim=1)
+    step = layer.steps["main"]
+    query, key, value = F.linear(
+        norm(step.layernorm, tokens), step.attention.qkv.weight, step.attention.qkv.bias
+    ).chunk(3, dim=-1)
+    mask = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool)
+    attended = masked_attention(query, key, value, mask, step.attention.num_heads)
+    tokens = tokens + F.linear(attended, step.attention.o_proj.weight, step.attention.o_proj.bias)
+    tokens = tokens + mlp(layer.mlp, tokens)
+    return tokens[:, labels.shape[1] :], tokens[:, : labels.shape[1]]
+
+
+def frames_apart(tokens, grid):
+    """`(B, 1 + T·H·W, D)` tokens as clips of one frame, `(T·B, 1 + H·W, D)`, each with a CLS token."""
+    patches = tokens[:, 1:].unflatten(1, (grid[0], -1))
+    return torch.cat([torch.cat([tokens[:, :1], patches[:, t]], dim=1) for t in range(grid[0])])
+
+
+def frames_together(frames, grid):
+    """The inverse, with a CLS token for each frame: `(B, T + T·H·W, D)`."""
+    by_frame = frames.unflatten(0, (grid[0], -1)).transpose(0, 1)
+    return torch.cat([by_frame[:, :, 0], by_frame[:, :, 1:].flatten(1, 2)], dim=1)
+
+
+def feature_block(layer, features, grid, config):
+    """A block of the scheme, on tokens that have a CLS token for each frame where frames do not see one another."""
+    if config.attention_type != "space_only":
+        return block(layer, features, grid, config)
+    cls_tokens, patches = features[:, : grid[0]], features[:, grid[0] :].unflatten(1, (grid[0], -1))
+    frames = torch.cat([torch.cat([cls_tokens[:, t, None], patches[:, t]], dim=1) for t in range(grid[0])])
+    return frames_together(block(layer, frames, (1, *grid[1:]), config), grid)
+
+
+def naive_label_scores(classifier, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores `(B, N)` of all labels and the label tokens' share `(B, 1)`, of a classifier with a linear head."""
+    model, config = classifier.fal, classifier.config
+    grid, first = config.grid_size, config.label_integration_layer
+    features = embed(model.embeddings, pixel_values, config)
+    num_cls = 1
+    if config.attention_type == "space_only":
+        num_cls, features = grid[0], frames_together(frames_apart(features, grid), grid)
+    for layer in model.layers[:first]:
+        features = feature_block(layer, features, grid, config)
+    tokens = model.label_embeddings
+    labels = F.linear(tokens.embeddings.weight, tokens.projection.weight, tokens.projection.bias)
+    labels = labels.expand(len(features), -1, -1)
+    for index in range(config.num_hidden_layers - first):
+        if config.label_attention == "unified":
+            features, labels = unified_block(model.layers[first + index], features, labels, config)
+            continue
+        features, labels = label_layer(model.label_layers[index], features, labels, num_cls, config)
+        if config.label_attention == "divided":
+            features = feature_block(model.layers[first + index], features, grid, config)
+    pooled = norm(model.layernorm, features[:, :num_cls].mean(1))
+    head = classifier.label_head
+    share = torch.sigmoid(F.linear(pooled, head.balance.weight, head.balance.bias))
+    own = F.linear(norm(model.layernorm, labels), head.scorer.weight, head.scorer.bias).squeeze(-1)
+    logits = F.linear(pooled, classifier.classifier.weight, classifier.classifier.bias)
+    names, hierarchy = label_names(config), config.label_hierarchy or {}
+    from_features = highest_below(names, hierarchy, dict(zip(names, logits.unbind(1), strict=False)))
+    mixed = {
+        name: share[:, 0] * own[:, number] + (1 - share[:, 0]) * from_features[name]
+        for number, name in enumerate(names)
+    }
+    highest = highest_below(names, hierarchy, mixed)
+    return torch.stack([highest[name] for name in names], dim=1), share
+
+
+def highest_below(names, hierarchy, scores: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Of each name the highest score among its own, if it has one, and those of all below it."""
+
+    def is_below(name, ancestor):
+        return name == ancestor or (name in hierarchy and is_below(hierarchy[name], ancestor))
+
+    return {
+        above: torch.stack([score for name, score in scores.items() if is_below(name, above)]).amax(0)
+        for above in names
+    }
+
+
 def naive_logits(classifier, pixel_values: torch.Tensor) -> torch.Tensor:
     """Logits `(B, num_labels)` of a classifier with a linear head, for clips of the configured size."""
     model, config = classifier.fal, classifier.config

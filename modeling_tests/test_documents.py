@@ -36,6 +36,7 @@ SHORTENED = {
     "--positions space_time",
     "python benchmarks/forward.py": "--frames 2 --attention divided_space_time --dtypes float32 --modes inference "
     "--repeats 1",
+    "python benchmarks/label_attention.py": "--preset fal-small --frames 1 --labels 10 --runs 1",
     "python benchmarks/decode.py": "--runs 1 --long-seconds 20 --folder runs/decode",
     "python benchmarks/training.py": "--frames 1 --batch-size 1 --steps 2 --turns 1 --workers 0 --folder runs/speed",
 }
@@ -114,6 +115,7 @@ def original(tmp_path_factory) -> Path:
     FALVideoProcessor().save_pretrained(published)
     tiny_timesformer(TimesformerForVideoClassification).save_pretrained(folder / "timesformer-folder")
     tiny_vit().save_pretrained(folder / "vit-folder")
+    (folder / "hierarchy.json").write_text('{"bright": "light", "dark": "light"}')
     (folder / "labels.txt").write_text("\n".join(f"label {index}" for index in range(CLASSES)))
     return folder
 

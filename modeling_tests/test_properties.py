@@ -32,6 +32,7 @@ from fal_hf import (
 from fal_hf.model.attention_schemes import ATTENTION_TYPES
 from fal_hf.model.configuration_fal import ATTENTION_ORDERS, POSITION_EMBEDDING_TYPES, SMALLEST_FLOAT32
 from fal_hf.model.frames import PIL_MODES
+from fal_hf.model.label_space import LABEL_ATTENTIONS
 
 hypothesis = pytest.importorskip("hypothesis")
 from hypothesis import HealthCheck, given, settings  # noqa: E402
@@ -68,10 +69,13 @@ def config_fields(draw) -> dict[str, Any]:
     heads, patch_size = draw(st.integers(1, 3)), draw(st.integers(1, 5))
     sides = st.integers(1, 3).map(lambda patches: patches * patch_size)
     attention_type = draw(st.sampled_from(ATTENTION_TYPES))
+    num_layers, num_labels = draw(st.integers(1, 3)), draw(st.integers(1, 5))
+    # Labels below one another, the first ones below what is no label.
+    parents = st.integers(1, num_labels).map(lambda first: {f"LABEL_{n}": f"LABEL_{n + 1}" for n in range(first)})
     orders = ATTENTION_ORDERS if attention_type == "divided_space_time" else ATTENTION_ORDERS[:1]
     return {
         "hidden_size": heads * draw(st.integers(1, 6)),
-        "num_hidden_layers": draw(st.integers(1, 3)),
+        "num_hidden_layers": num_layers,
         "num_attention_heads": heads,
         "intermediate_size": draw(st.integers(1, 9)),
         "hidden_act": draw(st.sampled_from(sorted(ACT2FN))),
@@ -90,7 +94,11 @@ def config_fields(draw) -> dict[str, Any]:
         "position_embedding_type": draw(st.sampled_from(POSITION_EMBEDDING_TYPES)),
         "cls_in_temporal_attention": draw(st.booleans()),
         "classifier_hidden_size": draw(st.none() | st.integers(1, 5)),
-        "num_labels": draw(st.integers(1, 5)),
+        "num_labels": num_labels,
+        "label_attention": draw(st.sampled_from(LABEL_ATTENTIONS)),
+        "label_integration_layer": draw(st.integers(0, num_layers - 1)),
+        "label_embedding_size": draw(st.integers(1, 5)),
+        "label_hierarchy": draw(st.none() | parents),
         "output_attentions": draw(st.booleans()),
         "output_hidden_states": draw(st.booleans()),
     }

@@ -4,7 +4,7 @@ import json
 
 import torch
 
-from fal_hf import Timeline, VideoLabeler, Views
+from fal_hf import FALVideoClassifierForVideoClassification, FALVideoProcessor, Timeline, VideoLabeler, Views
 from fal_hf.bulk.run_description import describe_run
 
 
@@ -31,3 +31,14 @@ def test_a_run_is_described_by_what_its_records_depend_on(tiny_checkpoint):
     }
     for name, run in changed.items():
         assert run[name] != described[name]
+
+
+def test_a_hierarchy_of_the_checkpoint_is_that_of_the_run(tiny_checkpoint, tmp_path):
+    model = FALVideoClassifierForVideoClassification.from_pretrained(tiny_checkpoint)
+    model.config.label_hierarchy = {"a": "vowel"}
+    processor = FALVideoProcessor.from_pretrained(tiny_checkpoint)
+    carried = describe_run(VideoLabeler(model, processor), top_k=5)
+    assert carried["hierarchy"] == {"a": "vowel"}
+    overruled = describe_run(VideoLabeler(model, processor, hierarchy={"a": "x"}), top_k=5)
+    assert overruled["hierarchy"] == {"a": "x"}
+    assert {name for name in carried if carried[name] != overruled[name]} == {"hierarchy"}

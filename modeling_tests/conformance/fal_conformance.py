@@ -1,4 +1,7 @@
-"""transformers' common tests on FAL: every attention scheme, the configuration and the processors."""
+"""
+transformers' common tests on FAL: every attention scheme, every way of labels to be tokens, the configuration and the
+processors.
+"""
 
 import tempfile
 import unittest
@@ -27,7 +30,15 @@ class FALModelTester(testers.VideoModelTester):
 
     @property
     def config_fields(self):
-        return {"patch_size": self.patch_size, "attention_type": self.parent.attention_type}
+        fields = {"patch_size": self.patch_size, "attention_type": self.parent.attention_type}
+        if self.parent.label_attention == "none":
+            return fields
+        hierarchy = {"LABEL_0": "LABEL_1", "LABEL_1": "above", "LABEL_2": "above"}
+        fields |= {"label_attention": self.parent.label_attention, "label_hierarchy": hierarchy}
+        if self.parent.label_attention == "label":  # where the blocks before the labels are all that features have
+            fields |= {"num_hidden_layers": self.num_hidden_layers + 1}
+        first = fields.get("num_hidden_layers", self.num_hidden_layers) - 1
+        return {**fields, "label_integration_layer": first, "label_embedding_size": 16}
 
     @property
     def frame_tokens(self) -> int:
@@ -42,7 +53,8 @@ class FALModelSuite(testers.VideoModelSuite):
     tested_model = "FAL"
     model_tester_class = FALModelTester
     all_model_classes = (FALModel, FALVideoClassifierForVideoClassification)
-    attention_type = None
+    attention_type = "divided_space_time"
+    label_attention = "none"
     test_can_init_all_missing_weights_before_2023 = True  # without a year in the file, FAL counts as old
 
     def test_reverse_loading_mapping(self):
@@ -58,6 +70,24 @@ class FALModelSuite(testers.VideoModelSuite):
                     self.assertEqual(saved.keys(), model.state_dict().keys())
                     self.assertTrue(all(torch.equal(saved[name], model.state_dict()[name]) for name in saved))
 
+    def test_can_load_ignoring_mismatched_shapes(self):
+        """With labels as tokens, a model of other labels has other embeddings, and not only another head."""
+        if self.label_attention == "none":
+            super().test_can_load_ignoring_mismatched_shapes()
+            return
+        config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
+        with tempfile.TemporaryDirectory() as folder:
+            FALVideoClassifierForVideoClassification(config).save_pretrained(folder)
+            fields = {"num_labels": 42, "label_hierarchy": None}
+            with self.assertRaises(RuntimeError):
+                FALVideoClassifierForVideoClassification.from_pretrained(folder, **fields)
+            again, report = FALVideoClassifierForVideoClassification.from_pretrained(
+                folder, **fields, ignore_mismatched_sizes=True, output_loading_info=True
+            )
+        drawn = {"fal.label_embeddings.embeddings.weight", "classifier.weight", "classifier.bias"}
+        self.assertEqual({key[0] for key in report["mismatched_keys"]}, drawn)
+        self.assertEqual(again(**inputs).logits.shape, (self.model_tester.batch_size, 42))
+
     def test_attention_outputs(self):
         """The maps of the main step are as long as its neighborhoods, not as the sequence."""
         tester = self.model_tester
@@ -71,7 +101,7 @@ class FALModelSuite(testers.VideoModelSuite):
 
 
 class FALDividedModelTest(FALModelSuite, unittest.TestCase):
-    attention_type = "divided_space_time"
+    pass
 
 
 class FALSpaceOnlyModelTest(FALModelSuite, unittest.TestCase):
@@ -88,6 +118,18 @@ class FALSparseModelTest(FALModelSuite, unittest.TestCase):
 
 class FALAxialModelTest(FALModelSuite, unittest.TestCase):
     attention_type = "axial"
+
+
+class FALLabelAttentionTest(FALModelSuite, unittest.TestCase):
+    label_attention = "label"
+
+
+class FALUnifiedLabelAttentionTest(FALModelSuite, unittest.TestCase):
+    label_attention = "unified"
+
+
+class FALDividedLabelAttentionTest(FALModelSuite, unittest.TestCase):
+    label_attention = "divided"
 
 
 class FALImageProcessingTester(testers.ClipImageProcessingTester):

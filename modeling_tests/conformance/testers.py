@@ -40,7 +40,7 @@ class VideoModelTester:
         counts = {"num_hidden_layers": self.num_hidden_layers, "num_attention_heads": self.num_attention_heads}
         dropout = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
         clip = {"num_frames": self.num_frames, "num_channels": self.num_channels, "num_labels": self.num_labels}
-        return self.config_class(**sizes, **counts, **dropout, **clip, **self.config_fields)
+        return self.config_class(**{**sizes, **counts, **dropout, **clip, **self.config_fields})
 
     def prepare_config_and_inputs_for_common(self):
         shape = (self.batch_size, self.num_frames, self.num_channels, self.image_size, self.image_size)

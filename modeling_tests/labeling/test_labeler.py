@@ -172,6 +172,20 @@ def test_a_hierarchy_adds_scores_and_segments_of_parents(film):
     assert "pan_right" in spans and "parents" in result.to_dict()
 
 
+def test_a_checkpoint_brings_its_hierarchy_unless_another_is_given(tiny_checkpoint, video, tmp_path):
+    folder = tmp_path / "carries"
+    shutil.copytree(tiny_checkpoint, folder)
+    config = json.loads((folder / "config.json").read_text())
+    hierarchy = {"a": "vowel", "e": "vowel"}
+    (folder / "config.json").write_text(json.dumps({**config, "label_hierarchy": hierarchy}))
+    carried = VideoLabeler.from_pretrained(folder)(video)
+    assert [parent.label for parent in carried.parents] == ["vowel"]
+    given = VideoLabeler.from_pretrained(tiny_checkpoint, hierarchy=hierarchy)(video)
+    assert carried.parents == given.parents
+    other = VideoLabeler.from_pretrained(folder, hierarchy={"b": "consonant"})(video)
+    assert [parent.label for parent in other.parents] == ["consonant"]
+
+
 def test_labels_that_are_independent_overlap_in_time(tiny_checkpoint, video, tmp_path):
     folder = tmp_path / "independent"
     shutil.copytree(tiny_checkpoint, folder)

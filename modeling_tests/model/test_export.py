@@ -8,6 +8,7 @@ from tiny_fal import random_clip, tiny_model
 from torch.export import Dim
 
 from fal_hf.model.attention_schemes import ATTENTION_TYPES
+from fal_hf.model.label_space import LABEL_ATTENTIONS
 
 exporters = pytest.importorskip("transformers.exporters")
 
@@ -41,6 +42,21 @@ def test_an_exported_model_gives_the_same_logits_for_any_batch(format_name, sche
         logits = exported(pixel_values=clip)["logits"]
         assert logits.shape == (batch, 5)
         torch.testing.assert_close(logits.float(), model(clip).logits, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("format_name", "label_attention"), product(LIBRARIES, LABEL_ATTENTIONS[1:]))
+@torch.no_grad()
+def test_an_exported_model_with_label_tokens_gives_the_same_scores_for_any_batch(format_name, label_attention):
+    labels = {"label_attention": label_attention, "label_hierarchy": {"LABEL_0": "LABEL_1", "LABEL_1": "above"}}
+    sizes = {"num_hidden_layers": 2, "label_integration_layer": 1, "label_embedding_size": 6}
+    model = tiny_model(grid=(2, 3, 4), **labels, **sizes)
+    exported = export(format_name, model, random_clip(model.config, batch=2))
+    for batch in (2, 5, 1):
+        clip = random_clip(model.config, batch=batch, seed=batch)
+        scores, expected = exported(pixel_values=clip), model(clip)
+        for name in ("logits", "label_logits", "label_share"):
+            torch.testing.assert_close(scores[name].float(), expected[name], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.slow

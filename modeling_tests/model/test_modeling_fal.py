@@ -515,7 +515,7 @@ def test_blocks_on_disk_run(tmp_path, scheme):
 
 
 def test_no_block_is_split_over_devices():
-    assert set(FALModel._no_split_modules) == {"FALEmbeddings", "FALLayer"}
+    assert set(FALModel._no_split_modules) == {"FALEmbeddings", "FALLabelEmbeddings", "FALLabelLayer", "FALLayer"}
 
 
 @every_scheme

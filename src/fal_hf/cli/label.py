@@ -93,7 +93,10 @@ def add_view_options(parser: argparse.ArgumentParser) -> None:
     )
     timeline.add_argument("--min-length", type=float, metavar="SECONDS", help="shorter segments are left out")
     timeline.add_argument(
-        "--hierarchy", type=filled, metavar="FILE", help="JSON of label and parent; adds the parents' scores"
+        "--hierarchy",
+        type=filled,
+        metavar="FILE",
+        help="JSON of label and parent; adds the parents' scores (default: the checkpoint's, where it has one)",
     )
 
 

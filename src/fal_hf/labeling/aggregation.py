@@ -7,7 +7,8 @@ from os import PathLike
 import numpy as np
 import torch
 
-from .options import Timeline, ancestors, check_parents, read_parents
+from ..model.label_space import LabelSpace
+from .options import Timeline, read_parents
 
 MULTI_LABEL = "multi_label_classification"
 
@@ -88,14 +89,11 @@ class LabelHierarchy:
     """
 
     def __init__(self, parents: Mapping[str, str], labels: Sequence[str]):
-        check_parents(parents)
-        unknown = sorted(parents.keys() - set(labels) - set(parents.values()))
-        if unknown:
-            raise ValueError(f"{', '.join(unknown)}: expected labels of the model ({', '.join(labels)}) or parents")
+        space = LabelSpace.of(labels, parents)
         self.parents = dict(parents)
         self.labels = tuple(dict.fromkeys(parents.values()))
-        families = [{label, *ancestors(label, parents)} for label in labels]
-        self.members = torch.tensor([[parent in family for family in families] for parent in self.labels])
+        paths = [{space.names[number] for number in space.path(label)} for label in range(space.num_labels)]
+        self.members = torch.tensor([[parent in path for path in paths] for parent in self.labels])
 
     @classmethod
     def load(cls, parents: Mapping[str, str] | str | PathLike, labels: Sequence[str]) -> "LabelHierarchy":

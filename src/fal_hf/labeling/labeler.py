@@ -102,7 +102,8 @@ class VideoLabeler:
             `views=Views(num_clips=...)`.
         views: Which clips, crops and scales are scored, and whether windows tile the video.
         timeline: How the scores of windows become segments; needs `views` with windows.
-        hierarchy: Label to its parent, or a JSON file of that; adds the parents' scores, see [`LabelHierarchy`].
+        hierarchy: Label to its parent, or a JSON file of that; the checkpoint's own unless given. It adds the parents'
+            scores, see [`LabelHierarchy`].
         batch_size: Clips that go through the model at once, fewer of large ones on a CPU. They are always of one
             video: what a video's scores are does not depend on the videos beside it.
 
@@ -141,6 +142,7 @@ class VideoLabeler:
         self.timeline = timeline or Timeline()
         id2label: dict[int, str] = model.config.id2label  # pyright: ignore[reportAssignmentType]  # by number, never None
         self.names = [id2label[index] for index in range(len(id2label))]
+        hierarchy = model.config.label_hierarchy if hierarchy is None else hierarchy
         self.hierarchy = None if hierarchy is None else LabelHierarchy.load(hierarchy, self.names)
         patch_size = model.config.patch_size
         self.reader = ViewReader(processor, self.views, patch_size=patch_size, batch_size=batch_size)

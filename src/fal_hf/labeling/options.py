@@ -3,11 +3,9 @@
 Nothing here needs torch, so that wrong usage is found before it is imported.
 """
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
+
+from ..model.label_space import read_parents
 
 # The five scales of the paper, section 4.
 PAPER_SCALES = (0.6, 0.8, 1.0, 1.2, 1.4)
@@ -85,42 +83,4 @@ class Timeline:
             raise ValueError(f"min_seconds: expected a number of at least 0, got {self.min_seconds}")
 
 
-def read_parents(path: str | PathLike) -> dict[str, str]:
-    """
-    Reads the JSON file of a label hierarchy: an object of label and parent.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it holds something else; names the file.
-    """
-    try:
-        parents = json.loads(Path(path).read_text(encoding="utf-8"))
-        check_parents(parents)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: {error}") from error
-    return parents
-
-
-def check_parents(parents: Mapping[str, str]) -> None:
-    """Refuses what is no mapping of label to parent, an empty one, and one with a circle."""
-    if not isinstance(parents, Mapping) or not all(isinstance(name, str) and name for name in parents.values()):
-        raise ValueError('expected an object of label and parent, {"pan_left": "pan", ...}')
-    if not parents:
-        raise ValueError('expected a parent at least, {"pan_left": "pan", ...}, got none')
-    for name in parents:
-        ancestors(name, parents)
-
-
-def ancestors(label: str, parents: Mapping[str, str]) -> list[str]:
-    """What stands above a label, from its parent up; a ValueError where it is its own ancestor."""
-    found: list[str] = []
-    parent = parents.get(label)
-    while parent is not None:
-        if parent in found:
-            raise ValueError(f"{parent}: expected a hierarchy, got a label that is its own ancestor")
-        found.append(parent)
-        parent = parents.get(parent)
-    return found
-
-
-__all__ = ["PAPER_SCALES", "Timeline", "Views", "ancestors", "check_parents", "read_parents"]
+__all__ = ["PAPER_SCALES", "Timeline", "Views", "read_parents"]

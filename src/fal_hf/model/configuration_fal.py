@@ -2,7 +2,7 @@
 
 """FALConfig: every size and every choice of a FAL model; bad values are rejected at construction."""
 
-from typing import Any
+from typing import Any, cast
 
 from huggingface_hub.dataclasses import strict
 from transformers.activations import ACT2FN
@@ -10,6 +10,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils.auto_docstring import auto_docstring
 
 from .attention_schemes import ATTENTION_TYPES
+from .label_space import LABEL_ATTENTIONS, LabelSpace
 
 ATTENTION_ORDERS = ("time_space", "space_time", "parallel")
 POSITION_EMBEDDING_TYPES = ("space_time", "space_only", "none")
@@ -88,6 +89,16 @@ class FALConfig(PreTrainedConfig):
         checkpoints leave it out: a `config.json` without this entry is read as `False`.
     classifier_hidden_size (`int`, *optional*):
         Width of the hidden layer of the classification head. `None` is a linear head.
+    label_attention (`str`, defaults to `"none"`):
+        How labels take part as tokens (paper, sections 4.1 and 4.2): `"none"`; `"label"`, where from the integration
+        layer on only they go on; `"unified"`, one attention over features and labels; `"divided"`, attention within
+        the labels and, through gates, between labels and features.
+    label_integration_layer (`int`, defaults to 8):
+        Blocks that come before the labels (paper, section 4.4); below `num_hidden_layers`.
+    label_embedding_size (`int`, defaults to 768):
+        Width of the labels' embeddings, which are projected to `hidden_size` (paper, section 4.4).
+    label_hierarchy (`dict[str, str]`, *optional*):
+        Label to its parent. Parents may have parents, and need not be labels of the model.
 
     Example:
 
@@ -119,12 +130,22 @@ class FALConfig(PreTrainedConfig):
     position_embedding_type: str = "space_time"
     cls_in_temporal_attention: bool = True
     classifier_hidden_size: int | None = None
+    label_attention: str = "none"
+    label_integration_layer: int = 8
+    label_embedding_size: int = 768
+    label_hierarchy: dict[str, str] | None = None
 
     @property
     def grid_size(self) -> tuple[int, int, int]:
         """Patches of a clip of the configured size: (frames, rows, columns)."""
         height, width = (self.image_size,) * 2 if isinstance(self.image_size, int) else self.image_size
         return self.num_frames, height // self.patch_size, width // self.patch_size
+
+    @property
+    def label_space(self) -> LabelSpace:
+        """The labels and those above them."""
+        labels = cast(dict[int, str], self.id2label)
+        return LabelSpace.of([labels[number] for number in range(len(labels))], self.label_hierarchy)
 
     @classmethod
     def from_preset(cls, name: str, **overrides) -> "FALConfig":
@@ -179,6 +200,7 @@ class FALConfig(PreTrainedConfig):
             )
         self._require_choice("hidden_act", tuple(ACT2FN))
         self._require_sizes()
+        self._require_label_space()
         for field in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             if not 0 <= getattr(self, field) <= 1:
                 raise ValueError(f"expected 0 <= {field} <= 1, got {getattr(self, field)}")
@@ -190,6 +212,21 @@ class FALConfig(PreTrainedConfig):
             raise ValueError(
                 f"expected a finite layer_norm_eps of at least {SMALLEST_FLOAT32:.3g}, got {self.layer_norm_eps}"
             )
+
+    def _require_label_space(self):
+        self._require_choice("label_attention", LABEL_ATTENTIONS)
+        last = self.num_hidden_layers - 1
+        if self.label_attention != "none" and not 0 <= self.label_integration_layer <= last:
+            raise ValueError(
+                f"expected a label_integration_layer in [0, {last}] with label_attention={self.label_attention!r}, so "
+                f"that of {self.num_hidden_layers} blocks at least one is left for the labels, got "
+                f"{self.label_integration_layer}"
+            )
+        if self.label_hierarchy is not None:
+            try:
+                _ = self.label_space
+            except ValueError as error:
+                raise ValueError(f"label_hierarchy: {error}") from error
 
     def _require_choice(self, field: str, choices: tuple[str, ...]):
         if getattr(self, field) not in choices:
@@ -205,6 +242,7 @@ class FALConfig(PreTrainedConfig):
             "num_channels",
             "num_frames",
             "num_labels",
+            "label_embedding_size",
         )
         for field in positive:
             if getattr(self, field) < 1:

@@ -23,7 +23,7 @@ from torchvision.ops import StochasticDepth
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.modeling_utils import PreTrainedModel
 from transformers.processing_utils import (
     Unpack,  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue]  # as the library's models do
 )
@@ -39,12 +39,13 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .attention_schemes import ATTENTION_SCHEMES, MAIN_STEP, STEP_ATTENTIONS, Grid
 from .composed_linear import apply_linears
 from .configuration_fal import FALConfig
+from .label_attention import FALGate, FALLabelAttention, FALLabelEmbeddings, FALLabelHead, FALLabelLayer
+from .label_space import LABEL_MAPS, LABEL_STEPS
+from .label_tree import FALLabelTree
+from .multi_head_attention import FALMultiHeadAttention
 from .timesformer_names import register_timesformer_names
 
 Cell = tuple[slice, slice, slice]  # of time, rows and columns
-
-# CUDA's fused attention kernels put the rows of a batch on a launch axis of this length.
-MAX_CUDA_ATTENTION_ROWS = 65_535
 
 
 @auto_docstring(custom_intro="What [`FALModel`] returns.")
@@ -55,6 +56,8 @@ class FALModelOutput(ModelOutput):
         All tokens after the last layer norm, CLS first, then the patches in the order of time, row, column.
     pooler_output (`torch.Tensor` of shape `(B, D)`):
         The clip's embedding y, the CLS token after the last layer norm (paper, equation 10).
+    label_hidden_state (`torch.Tensor` of shape `(B, N, D)`, *optional*, returned with labels as tokens):
+        The label tokens after the last layer norm: the model's labels, then those above them.
     hidden_states (`tuple(torch.Tensor)`, *optional*, returned with `output_hidden_states=True`):
         The tokens before the first block and after each one, of shape `(B, C + T·H·W, D)`.
     attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
@@ -68,15 +71,28 @@ class FALModelOutput(ModelOutput):
         Weights of the local step of sparse local-global attention.
     row_attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
         Weights of the row step of axial attention.
+    label_attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
+        What labels look at in the clip: weights of `(B, heads, N, C + T·H·W)` a label layer.
+    level_attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
+        What labels look at among those of their level, `(B, heads, N, N)`.
+    family_attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
+        What labels look at among their parents and children, `(B, heads, N, N)`.
+    feature_label_attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
+        What features look at among the labels, `(B, heads, C + T·H·W, N)`.
     """
 
     last_hidden_state: torch.Tensor | None = None
     pooler_output: torch.Tensor | None = None
+    label_hidden_state: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
     temporal_attentions: tuple[torch.Tensor, ...] | None = None
     local_attentions: tuple[torch.Tensor, ...] | None = None
     row_attentions: tuple[torch.Tensor, ...] | None = None
+    label_attentions: tuple[torch.Tensor, ...] | None = None
+    level_attentions: tuple[torch.Tensor, ...] | None = None
+    family_attentions: tuple[torch.Tensor, ...] | None = None
+    feature_label_attentions: tuple[torch.Tensor, ...] | None = None
 
 
 @auto_docstring(custom_intro="What [`FALVideoClassifierForVideoClassification`] returns.")
@@ -87,6 +103,10 @@ class FALVideoClassifierOutput(ModelOutput):
         The loss.
     logits (`torch.Tensor` of shape `(B, num_labels)`):
         The scores before softmax or sigmoid.
+    label_logits (`torch.Tensor` of shape `(B, N)`, *optional*, returned with labels as tokens):
+        The scores of all labels of `config.label_space`: `logits`, then those above the labels.
+    label_share (`torch.Tensor` of shape `(B,)`, *optional*, returned with labels as tokens):
+        The share of the label tokens in the scores, in [0, 1]; the rest is the feature head's.
     hidden_states (`tuple(torch.Tensor)`, *optional*, returned with `output_hidden_states=True`):
         As in [`FALModelOutput`], like all that follow.
     attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
@@ -97,15 +117,29 @@ class FALVideoClassifierOutput(ModelOutput):
         Weights of the local step of sparse local-global attention.
     row_attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
         Weights of the row step of axial attention.
+    label_attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
+        What labels look at in the clip: weights of `(B, heads, N, C + T·H·W)` a label layer.
+    level_attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
+        What labels look at among those of their level, `(B, heads, N, N)`.
+    family_attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
+        What labels look at among their parents and children, `(B, heads, N, N)`.
+    feature_label_attentions (`tuple(torch.Tensor)`, *optional*, returned with `output_attentions=True`):
+        What features look at among the labels, `(B, heads, C + T·H·W, N)`.
     """
 
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
+    label_logits: torch.Tensor | None = None
+    label_share: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
     temporal_attentions: tuple[torch.Tensor, ...] | None = None
     local_attentions: tuple[torch.Tensor, ...] | None = None
     row_attentions: tuple[torch.Tensor, ...] | None = None
+    label_attentions: tuple[torch.Tensor, ...] | None = None
+    level_attentions: tuple[torch.Tensor, ...] | None = None
+    family_attentions: tuple[torch.Tensor, ...] | None = None
+    feature_label_attentions: tuple[torch.Tensor, ...] | None = None
 
 
 class FALPatchEmbeddings(nn.Module):
@@ -215,6 +249,7 @@ class Neighborhood:
     """
 
     queries_cls = True
+    holds_all_cls = False  # whether a group's CLS tokens are all there are, and not one
 
     def __init__(self, config: FALConfig):
         self.keys_cls = True
@@ -251,6 +286,8 @@ def average_cls(copies: list[torch.Tensor], num_cls: int) -> torch.Tensor:
 
 class Clip(Neighborhood):
     """All tokens of the clip (paper, equation 5): one group, which is the sequence as it stands."""
+
+    holds_all_cls = True
 
     def group(self, tokens, num_cls, grid):
         return [tokens[:, None]]
@@ -372,42 +409,18 @@ NEIGHBORHOODS: dict[str, type[Neighborhood]] = {
 }
 
 
-def make_neighborhoods(config: FALConfig) -> dict[str, Neighborhood]:
-    """The neighborhood of each step of the configured scheme, in its order."""
-    steps = ATTENTION_SCHEMES[config.attention_type].steps
+def make_neighborhoods(config: FALConfig, attention_type: str | None = None) -> dict[str, Neighborhood]:
+    """The neighborhood of each step of a scheme, by default of the configured one, in its order."""
+    steps = ATTENTION_SCHEMES[attention_type or config.attention_type].steps
     return {step: NEIGHBORHOODS[name](config) for step, name in steps.items()}
 
 
-def eager_attention_forward(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float,
-    dropout: float = 0.0,
-    **kwargs,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention as the paper writes it: `(…, heads, length, D/heads)` to `(…, length, heads, D/heads)`."""
-    weights = torch.matmul(query, key.transpose(-2, -1)) * scaling
-    if attention_mask is not None:
-        weights = weights + attention_mask
-    weights = nn.functional.softmax(weights, dim=-1, dtype=torch.float32).to(query.dtype)
-    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
-    return torch.matmul(weights, value).transpose(-3, -2).contiguous(), weights
-
-
-class FALAttention(nn.Module):
+class FALAttention(FALMultiHeadAttention):
     """Multi-head self-attention within the groups of one neighborhood (paper, equations 2 to 8)."""
 
     def __init__(self, config: FALConfig, neighborhood: Neighborhood):
-        super().__init__()
-        self.config = config
+        super().__init__(config, head_size=config.hidden_size // config.num_attention_heads)
         self.neighborhood = neighborhood
-        self.num_heads = config.num_attention_heads
-        self.scaling = (config.hidden_size // config.num_attention_heads) ** -0.5
-        self.attention_dropout = config.attention_probs_dropout_prob
-        self.is_causal = False
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=config.qkv_bias)
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
@@ -422,6 +435,7 @@ class FALAttention(nn.Module):
         """
         neighborhood, num_cls = self.neighborhood, hidden_states.shape[1] - grid[0] * grid[1] * grid[2]
         first_query = 1 if neighborhood.keys_cls and not neighborhood.queries_cls else 0
+        num_asking = num_cls if neighborhood.holds_all_cls else 1
         if first_query:  # CLS is a key of every place in the frame: project it once, then copy
             groups = neighborhood.group(self.qkv(hidden_states), num_cls, grid)
         else:  # few copies of CLS: regroup one tensor instead of three
@@ -430,56 +444,12 @@ class FALAttention(nn.Module):
         outputs, weights = [], []
         for group in groups:
             query, key, value = group.chunk(3, dim=-1)
-            query = query[:, :, :1] if cls_only else query[:, :, first_query:]
+            query = query[:, :, :num_asking] if cls_only else query[:, :, first_query:]
             output, weight = self.attend(query, key, value, **kwargs)
             outputs.append(output)
             weights.append(weight)
         attended = average_cls(outputs, num_cls) if cls_only else neighborhood.ungroup(outputs, num_cls, grid)
         return attended, join_weights(weights)
-
-    def attend(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Attention within groups: `(B, groups, length, D)` each, to the query's shape and the weights or None."""
-        groups = query.shape[:2]
-        implementation = "eager" if kwargs.get("output_attentions") else self.config._attn_implementation
-        attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
-            implementation,  # pyright: ignore[reportArgumentType]  # None is taken as well, which the hint leaves out
-            eager_attention_forward,
-        )
-        dropout = self.attention_dropout if self.training else 0.0
-        if attention_interface is eager_attention_forward:  # the weights as returned are those that gradients pass
-            query, key, value = (x.unflatten(-1, (self.num_heads, -1)).transpose(2, 3) for x in (query, key, value))
-            output, weights = eager_attention_forward(
-                self, query, key, value, None, scaling=self.scaling, dropout=dropout, **kwargs
-            )
-            return output.flatten(-2), weights
-        query, key, value = (
-            x.flatten(0, 1).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (query, key, value)
-        )
-        max_rows = MAX_CUDA_ATTENTION_ROWS if query.is_cuda else None
-        options = {**kwargs, "dropout": dropout, "scaling": self.scaling}
-        output, weights = attend_in_chunks(attention_interface, self, query, key, value, max_rows=max_rows, **options)
-        output = output.flatten(-2).unflatten(0, groups)
-        return output, None if weights is None else weights.unflatten(0, groups)
-
-
-def attend_in_chunks(
-    attention_interface: Callable,
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    *,
-    max_rows: int | None,
-    **kwargs,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Calls an attention interface on at most `max_rows` rows (the first axis) at a time; None sets no limit."""
-    if max_rows is None or query.shape[0] <= max_rows:
-        return attention_interface(module, query, key, value, None, **kwargs)
-    chunks = zip(query.split(max_rows), key.split(max_rows), value.split(max_rows), strict=True)
-    outputs, weights = zip(*(attention_interface(module, *chunk, None, **kwargs) for chunk in chunks), strict=True)
-    return torch.cat(outputs), None if weights[0] is None else torch.cat(weights)
 
 
 def join_weights(weights: list[torch.Tensor | None]) -> torch.Tensor | None:
@@ -535,14 +505,19 @@ class FALMLP(nn.Module):
 
 
 class FALLayer(GradientCheckpointingLayer):
-    """A block: the attention steps of the scheme, then the MLP, each with its residual (paper, figure 1)."""
+    """
+    A block: the attention steps of the scheme, then the MLP, each with its residual (paper, figure 1). With unified
+    attention to labels, theirs stand behind the CLS tokens, and what is said of these holds for both.
+    """
 
     def __init__(self, config: FALConfig, layer_index: int):
         super().__init__()
+        is_unified = config.label_attention == "unified" and layer_index >= config.label_integration_layer
+        neighborhoods = make_neighborhoods(config, "joint_space_time" if is_unified else None)
         self.steps = nn.ModuleDict(
             {
                 name: FALAttentionStep(config, neighborhood, is_extra=name != MAIN_STEP)
-                for name, neighborhood in make_neighborhoods(config).items()
+                for name, neighborhood in neighborhoods.items()
             }
         )
         # CODEPATH: published checkpoints have time_space; the other orders are the paper's ablation (section 4.14)
@@ -588,7 +563,9 @@ def output_attentions_of_every_step(forward: Callable) -> Callable:
     def wrapper(self, *args, **kwargs):
         if kwargs.get("output_attentions", self.config.output_attentions):
             kwargs["output_attentions"] = True
-            kwargs |= {f"output_{STEP_ATTENTIONS[name]}": True for name in self.layers[0].steps}
+            steps = {STEP_ATTENTIONS[name] for layer in self.layers for name in layer.steps}
+            steps |= {LABEL_MAPS[name] for layer in self.label_layers for name in layer.steps}
+            kwargs |= {f"output_{output}": True for output in steps}
         return forward(self, *args, **kwargs)
 
     return wrapper
@@ -601,7 +578,7 @@ class FALPreTrainedModel(PreTrainedModel):
     main_input_name = "pixel_values"
     input_modalities = ["video"]
     supports_gradient_checkpointing = True
-    _no_split_modules = ["FALEmbeddings", "FALLayer"]
+    _no_split_modules = ["FALEmbeddings", "FALLayer", "FALLabelEmbeddings", "FALLabelLayer"]
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -612,6 +589,10 @@ class FALPreTrainedModel(PreTrainedModel):
         **{
             output: OutputRecorder(FALAttention, index=1, layer_name=f"steps.{step}")
             for step, output in STEP_ATTENTIONS.items()
+        },
+        **{
+            output: OutputRecorder(FALLabelAttention, index=1, layer_name=f"steps.{step}")
+            for step, output in LABEL_MAPS.items()
         },
     }
     _input_embed_layer = "patch_embeddings"
@@ -627,8 +608,12 @@ class FALPreTrainedModel(PreTrainedModel):
         std = self.config.initializer_range
         if isinstance(module, FALZeroLinear):
             init.zeros_(module.weight)
-        elif isinstance(module, nn.Linear):
+        elif isinstance(module, nn.Linear | nn.Embedding):
             init.trunc_normal_(module.weight, std=std)
+        elif isinstance(module, FALGate):
+            init.zeros_(module.scale)
+        elif isinstance(module, FALLabelTree):
+            module.reset_buffers()
         elif isinstance(module, FALEmbeddings):
             for table in (module.cls_token, module.position_embeddings, module.time_embeddings):
                 if table is not None:
@@ -644,7 +629,14 @@ class FALModel(FALPreTrainedModel):
     def __init__(self, config: FALConfig):
         super().__init__(config)
         self.embeddings = FALEmbeddings(config)
-        self.layers = nn.ModuleList([FALLayer(config, index) for index in range(config.num_hidden_layers)])
+        first, steps = config.label_integration_layer, LABEL_STEPS[config.label_attention]
+        num_label_layers = config.num_hidden_layers - first if steps else 0
+        # CODEPATH: published checkpoints have blocks for the features all the way (section 4.1)
+        num_layers = first if config.label_attention == "label" else config.num_hidden_layers
+        self.layers = nn.ModuleList([FALLayer(config, index) for index in range(num_layers)])
+        self.label_layers = nn.ModuleList([FALLabelLayer(config) for _ in range(num_label_layers)])
+        # CODEPATH: published checkpoints have no label tokens (section 4.2)
+        self.label_embeddings = FALLabelEmbeddings(config) if config.label_attention != "none" else None
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.post_init()
 
@@ -671,15 +663,51 @@ class FALModel(FALPreTrainedModel):
         """
         hidden_states, grid = self.embeddings(pixel_values, interpolate_pos_encoding)
         num_cls = hidden_states.shape[1] - grid[0] * grid[1] * grid[2]
-        *layers, last_layer = self.layers
-        for layer in layers:
-            hidden_states = layer(hidden_states, grid, **kwargs)
-        hidden_states = last_layer(hidden_states, grid, cls_only=cls_only, **kwargs)
+        labels = None
+        if self.label_embeddings is None:
+            hidden_states = run_layers(list(self.layers), hidden_states, grid, cls_only=cls_only, **kwargs)
+        else:
+            hidden_states, labels = self.integrate_labels(hidden_states, num_cls, grid, cls_only=cls_only, **kwargs)
+            labels = self.layernorm(labels)
         if num_cls > 1:
             cls_token = hidden_states[:, :num_cls].mean(dim=1, keepdim=True)
             hidden_states = torch.cat([cls_token, hidden_states[:, num_cls:]], dim=1)
         last_hidden_state = self.layernorm(hidden_states)
-        return FALModelOutput(last_hidden_state=last_hidden_state, pooler_output=last_hidden_state[:, 0])
+        return FALModelOutput(
+            last_hidden_state=last_hidden_state, pooler_output=last_hidden_state[:, 0], label_hidden_state=labels
+        )
+
+    def integrate_labels(
+        self, hidden_states: torch.Tensor, num_cls: int, grid: Grid, *, cls_only: bool, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`(B, C + T·H·W, D)` tokens to those of the features and of the labels, `(B, N, D)`, after all blocks."""
+        layers, first = list(self.layers), self.config.label_integration_layer
+        label_embeddings = cast(FALLabelEmbeddings, self.label_embeddings)
+        hidden_states = run_layers(layers[:first], hidden_states, grid, **kwargs)
+        labels = label_embeddings(hidden_states.shape[0])
+        # CODEPATH: the paper recommends divided attention; unified attention is what it compares (section 4.2)
+        if self.config.label_attention == "unified":
+            ends = num_cls, num_cls + labels.shape[1]
+            hidden_states = torch.cat([hidden_states[:, :num_cls], labels, hidden_states[:, num_cls:]], dim=1)
+            hidden_states = run_layers(layers[first:], hidden_states, grid, cls_only=cls_only, **kwargs)
+            features = torch.cat([hidden_states[:, : ends[0]], hidden_states[:, ends[1] :]], dim=1)
+            return features, hidden_states[:, ends[0] : ends[1]]
+        masks = label_embeddings.masks()
+        for index, label_layer in enumerate(self.label_layers, start=first):
+            hidden_states, labels = label_layer(hidden_states, labels, num_cls, masks, **kwargs)
+            block = layers[index : index + 1]  # none with label attention, where features are done
+            is_last = index == self.config.num_hidden_layers - 1
+            hidden_states = run_layers(block, hidden_states, grid, cls_only=cls_only and is_last, **kwargs)
+        return hidden_states[:, :num_cls] if cls_only else hidden_states, labels
+
+
+def run_layers(
+    layers: list[nn.Module], hidden_states: torch.Tensor, grid: Grid, *, cls_only: bool = False, **kwargs
+) -> torch.Tensor:
+    """Puts tokens through blocks; with `cls_only` the last of them returns the CLS tokens alone."""
+    for index, layer in enumerate(layers, start=1):
+        hidden_states = layer(hidden_states, grid, cls_only=cls_only and index == len(layers), **kwargs)
+    return hidden_states
 
 
 class FALClassificationHead(nn.Module):
@@ -713,6 +741,8 @@ class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
             self.classifier = nn.Linear(config.hidden_size, self.num_labels)
         else:
             self.classifier = FALClassificationHead(config, config.classifier_hidden_size, self.num_labels)
+        # CODEPATH: published checkpoints have no label tokens (section 4.2)
+        self.label_head = FALLabelHead(config) if config.label_attention != "none" else None
         self.post_init()
 
     @can_return_tuple
@@ -730,7 +760,8 @@ class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
         labels (`torch.Tensor`, *optional*):
             Class indices `(B,)` for one label a clip (cross-entropy); 0/1 values `(B, num_labels)` for several
             (binary cross-entropy); numbers for `num_labels=1` (mean squared error). `config.problem_type` says which;
-            unset, it follows from `num_labels` and the labels' dtype.
+            unset, it follows from `num_labels` and the labels' dtype. With a hierarchy of label tokens also a label a
+            level, `(B, levels)` numbers in `config.label_space`, -100 where one is not known.
         interpolate_pos_encoding (`bool`, defaults to `True`):
             Fit the position and time tables to the clip's size. `False` rejects other sizes.
 
@@ -750,29 +781,75 @@ class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
             return_dict=True,
             **kwargs,
         )
-        logits = self.classifier(outputs.pooler_output)
-        loss = None if labels is None else self.compute_loss(labels, logits, **kwargs)
-        captured = {key: value for key, value in outputs.items() if key not in ("last_hidden_state", "pooler_output")}
-        return FALVideoClassifierOutput(loss=loss, logits=logits, **captured)
+        logits, label_logits, label_share = self.classifier(outputs.pooler_output), None, None
+        if self.label_head is not None:
+            label_logits, label_share = self.score_labels(outputs, logits)
+            logits = label_logits[:, : self.num_labels]
+        loss = None if labels is None else self.compute_loss(labels, logits, label_logits, **kwargs)
+        own = ("last_hidden_state", "pooler_output", "label_hidden_state")
+        captured = {key: value for key, value in outputs.items() if key not in own}
+        return FALVideoClassifierOutput(
+            loss=loss, logits=logits, label_logits=label_logits, label_share=label_share, **captured
+        )
+
+    def score_labels(self, outputs: FALModelOutput, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The scores of all labels, `(B, N)`, and the share `(B,)` of the label tokens in them."""
+        head = cast(FALLabelHead, self.label_head)
+        return head(outputs.label_hidden_state, outputs.pooler_output, logits, self.label_tree)
+
+    @property
+    def label_tree(self) -> FALLabelTree:
+        """Who stands above whom among the labels; with labels as tokens."""
+        return cast(FALLabelEmbeddings, self.fal.label_embeddings).tree
 
     def wants_logits_only(self, kwargs: Mapping[str, Any]) -> bool:
         """
         Whether the last block may be cut short: not when its other outputs are asked for, nor in training where that
         would leave parameters without a gradient, which DistributedDataParallel does not allow.
         """
-        last_layer = cast(FALLayer, self.fal.layers[-1])
-        if self.training and set(last_layer.cls_order) != set(last_layer.order):
+        last_layer = [cast(FALLayer, layer) for layer in self.fal.layers][-1:]  # none where labels begin at once
+        if self.training and any(set(layer.cls_order) != set(layer.order) for layer in last_layer):
             return False
         wanted = (kwargs.get(key, getattr(self.config, key)) for key in ("output_hidden_states", "output_attentions"))
         return not any(value not in (None, False) for value in wanted)
 
-    def compute_loss(self, labels: torch.Tensor, logits: torch.Tensor, **kwargs) -> torch.Tensor:
+    def compute_loss(
+        self, labels: torch.Tensor, logits: torch.Tensor, label_logits: torch.Tensor | None = None, **kwargs
+    ) -> torch.Tensor:
         """The loss of `config.problem_type`, divided by `num_items_in_batch` where it is given."""
+        # CODEPATH: published checkpoints have no hierarchy of labels (section 4.2)
+        if label_logits is not None and self.config.label_hierarchy is not None:
+            return self.compute_hierarchy_loss(labels, logits, label_logits, **kwargs)
+        return self.compute_flat_loss(labels, logits, **kwargs)
+
+    def compute_flat_loss(self, labels: torch.Tensor, logits: torch.Tensor, **kwargs) -> torch.Tensor:
+        """The loss of labels that nothing stands above."""
         loss = self.loss_function(labels, logits, self.config, **kwargs)
         num_items = kwargs.get("num_items_in_batch")
         if num_items is not None and self.config.problem_type != "single_label_classification":
             loss = loss * labels.numel() / num_items
         return loss
+
+    def compute_hierarchy_loss(
+        self, labels: torch.Tensor, logits: torch.Tensor, label_logits: torch.Tensor, **kwargs
+    ) -> torch.Tensor:
+        """
+        The loss with labels above: several labels make those above them true as well; to the loss of one label comes
+        the mean of the levels' losses, each among the labels of one level; with a label a level it is that mean.
+        """
+        tree, num_items = self.label_tree, kwargs.get("num_items_in_batch")
+        if labels.is_floating_point():
+            targets = tree.lift(labels, "amax")
+            if num_items is not None:  # of the labels alone
+                kwargs["num_items_in_batch"] = num_items * targets.shape[1] / labels.shape[1]
+            return self.compute_flat_loss(targets, label_logits, **kwargs)
+        numbers = labels if labels.ndim == 2 else labels[:, None]
+        targets = torch.zeros_like(label_logits, dtype=torch.float32)
+        targets = targets.scatter_add(1, numbers.clamp(min=0), (numbers >= 0).float())
+        if labels.ndim == 2:
+            return tree.level_loss(label_logits, targets, num_items)
+        level_loss = tree.level_loss(label_logits, tree.lift(targets, "sum"), num_items)
+        return level_loss + self.compute_flat_loss(labels, logits, **kwargs)
 
 
 __all__ = [

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+
+"""
+The labels of a model as a space: which there are, which stand above them, and how they attend (paper, sections 4.1 and
+4.2). Plain Python, so that wrong hierarchies are found before anything takes seconds.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+
+# How labels take part in attention, and the steps of a block's label layer; the default comes first.
+LABEL_STEPS: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "label": ("level", "family", "features"),
+    "unified": (),
+    "divided": ("level", "family", "features", "labels"),
+}
+LABEL_ATTENTIONS = tuple(LABEL_STEPS)
+
+# The name under which a model returns the weights of each step.
+LABEL_MAPS = {
+    "level": "level_attentions",
+    "family": "family_attentions",
+    "features": "label_attentions",
+    "labels": "feature_label_attentions",
+}
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """
+    Labels and those above them.
+
+    Attributes:
+        names: The model's labels, in the order of its scores, then those above them that are no labels of the model.
+        num_labels: How many of them are the model's labels.
+        parents: The number of each one's parent in `names`; -1 where it has none.
+    """
+
+    names: tuple[str, ...]
+    num_labels: int
+    parents: tuple[int, ...]
+
+    @classmethod
+    def of(cls, labels: Sequence[str], hierarchy: Mapping[str, str] | None = None) -> "LabelSpace":
+        """
+        The space of some labels.
+
+        Args:
+            labels: The model's labels, in the order of its scores.
+            hierarchy: Label to its parent. Parents may have parents, and may be labels themselves.
+
+        Raises:
+            ValueError: the hierarchy is no mapping of label to parent, empty, names what is neither a label nor a
+                parent, or has a label that is its own ancestor; or labels below it are named twice.
+        """
+        if hierarchy is not None:
+            check_hierarchy(hierarchy)
+            twice = sorted(name for name, count in Counter(labels).items() if count > 1)
+            if twice:
+                raise ValueError(f"{', '.join(twice)}: expected labels that differ below a hierarchy")
+            unknown = sorted(hierarchy.keys() - set(labels) - set(hierarchy.values()))
+            if unknown:
+                expected = f"labels of the model ({', '.join(labels)}) or parents"
+                raise ValueError(f"{', '.join(unknown)}: expected {expected}")
+        hierarchy, known = hierarchy or {}, set(labels)
+        names = (*labels, *(name for name in dict.fromkeys(hierarchy.values()) if name not in known))
+        numbers = {name: number for number, name in enumerate(names)}
+        parents = tuple(numbers[hierarchy[name]] if name in hierarchy else -1 for name in names)
+        return cls(names, len(labels), parents)
+
+    @cached_property
+    def levels(self) -> tuple[int, ...]:
+        """How many stand above each one: 0 for the most general ones."""
+        return tuple(len(self.path(number)) - 1 for number in range(len(self.names)))
+
+    @property
+    def num_levels(self) -> int:
+        return max(self.levels) + 1
+
+    def path(self, number: int) -> tuple[int, ...]:
+        """The numbers of a label and all above it, the most general one first."""
+        path = [number]
+        while self.parents[path[-1]] >= 0:
+            path.append(self.parents[path[-1]])
+        return tuple(reversed(path))
+
+
+def check_hierarchy(hierarchy: Mapping[str, str]) -> None:
+    """Refuses, by a ValueError, what is no mapping of label to parent, an empty one, and one with a circle."""
+    if not isinstance(hierarchy, Mapping) or not all(isinstance(name, str) and name for name in hierarchy.values()):
+        raise ValueError('expected an object of label and parent, {"pan_left": "pan", ...}')
+    if not hierarchy:
+        raise ValueError('expected a parent at least, {"pan_left": "pan", ...}, got none')
+    done: set[str] = set()
+    for name in hierarchy:
+        path = {name}
+        while name not in done and (name := hierarchy.get(name, "")):
+            if name in path:
+                raise ValueError(f"{name}: expected a hierarchy, got a label that is its own ancestor")
+            path.add(name)
+        done |= path
+
+
+def read_parents(path: str | PathLike) -> dict[str, str]:
+    """
+    Reads the JSON file of a label hierarchy: an object of label and parent.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds something else; names the file.
+    """
+    try:
+        parents = json.loads(Path(path).read_text(encoding="utf-8"))
+        check_hierarchy(parents)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    return parents
+
+
+__all__ = ["LABEL_ATTENTIONS", "LABEL_MAPS", "LABEL_STEPS", "LabelSpace", "check_hierarchy", "read_parents"]
