@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,22 @@ def test_the_evaluation_agrees_with_the_labeler_and_writes_its_figures(checkpoin
     entries = yaml.safe_load((output / "model_index.yaml").read_text())["model-index"][0]["results"]
     assert {(entry["dataset"]["name"], entry["dataset"]["split"]) for entry in entries} == {("clips", split)}
     assert len((output / "per_class.csv").read_text().splitlines()) == 3
+
+
+def test_a_model_with_a_hierarchy_is_evaluated_level_by_level(checkpoint, tmp_path):
+    shutil.copytree(checkpoint, tmp_path / "model")
+    config = json.loads((checkpoint / "config.json").read_text())
+    config["label_hierarchy"] = {"dark": "gray"}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    clips = write_class_folders(tmp_path / "clips", per_class=3)
+    found = run_evaluation(tmp_path / "model", tmp_path / "figures", num_clips=[1, 2], test_dir=str(clips))
+    for row in json.loads((tmp_path / "figures" / "evaluation.json").read_text())["results"]:
+        general, particular = row["levels"]
+        assert (general["num_labels"], general["num_videos"]) == (2, 6)  # bright and gray: as bright and dark
+        assert (general["accuracy"], general["f1_macro"]) == (row["accuracy"], row["f1_macro"])
+        assert (particular["num_labels"], particular["num_videos"], particular["accuracy"]) == (1, 3, 1.0)
+    assert "accuracy_level_1" in (tmp_path / "figures" / "model_index.yaml").read_text()
+    assert "macro F1" in str(found)
 
 
 def test_several_labels_are_evaluated(tmp_path):

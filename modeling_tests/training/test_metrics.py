@@ -9,8 +9,10 @@ pytest.importorskip("sklearn")
 
 import evaluate
 
+from fal_hf.model.label_space import LabelSpace
 from fal_hf.training import metrics
 from fal_hf.training.data import MULTI_LABEL, SINGLE_LABEL
+from fal_hf.training.metrics import summarize_levels
 
 # A metric of `evaluate` that counts by itself, with the names and arguments of the Hub's scripts.
 METRIC_SCRIPT = """
@@ -112,3 +114,32 @@ def test_the_majority_share_and_the_table_of_the_labels():
     first, second, third = metrics.per_class_table(predictions, references, ["a", "b", "c"])
     assert first == {"label": "a", "precision": 1.0, "recall": pytest.approx(2 / 3), "f1": 0.8, "support": 3}
     assert second["precision"] == 0.5 and third == {"label": "c", "precision": 0, "recall": 0, "f1": 0, "support": 0}
+
+
+# ---- levels of a hierarchy ----
+
+SPACE = LabelSpace.of(("left", "right", "still", "pan"), {"left": "pan", "right": "pan", "pan": "movement"})
+
+
+def test_levels_add_up_the_scores_of_one_label():
+    # left, right, still, pan: together the movements outweigh what is best alone.
+    scores = torch.tensor([[0.3, 0.3, 0.4, 0.0], [0.1, 0.2, 0.7, 0.0], [0.2, 0.1, 0.3, 0.4]])
+    general, middle, particular = summarize_levels(scores, torch.tensor([0, 2, 3]), SPACE, SINGLE_LABEL)
+    assert general == {"level": 0, "num_labels": 2, "num_videos": 3, "accuracy": 1.0, "f1_macro": 1.0}
+    assert middle == {"level": 1, "num_labels": 1, "num_videos": 2, "accuracy": 1.0, "f1_macro": 1.0}
+    assert particular == {"level": 2, "num_labels": 2, "num_videos": 1, "accuracy": 1.0, "f1_macro": 1.0}
+    (wrong,) = (
+        row for row in summarize_levels(scores, torch.tensor([1, 0, 2]), SPACE, SINGLE_LABEL) if row["level"] == 2
+    )
+    assert (wrong["num_videos"], wrong["accuracy"], wrong["f1_macro"]) == (2, 0.0, 0.0)
+
+
+def test_levels_take_the_largest_score_of_several_labels():
+    scores = torch.tensor([[0.6, 0.1, 0.6, 0.2], [0.1, 0.4, 0.2, 0.4]])
+    labels = torch.tensor([[1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
+    general, middle, particular = summarize_levels(scores, labels, SPACE, MULTI_LABEL)
+    assert (general["num_videos"], general["accuracy"]) == (2, 0.5)  # 0.4 is below the threshold
+    assert (middle["num_videos"], middle["accuracy"]) == (2, 0.5)
+    assert middle["f1_macro"] == pytest.approx(2 / 3)
+    assert (particular["num_videos"], particular["accuracy"]) == (2, 0.5)
+    assert [row["level"] for row in summarize_levels(scores, labels * 0, SPACE, MULTI_LABEL)] == []

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_fal import tiny_model
+from tiny_fal import random_clip, tiny_model
 from torch import nn
 from torch.nn import functional as F
 
@@ -104,6 +104,105 @@ def test_parts_of_a_batch_add_up_and_clips_left_out_change_nothing(problem_type,
     torch.testing.assert_close(loss_of(loss, marked), loss_of(loss, labels, [0, 2, 3, 4]))
     nothing = loss_of(loss, torch.full_like(labels, IGNORED))
     assert nothing == 0 and math.isfinite(nothing)
+
+
+# ---- labels below others ----
+
+LABELS = ("left", "right", "wide", "still", "pan")
+RAGGED = {"left": "pan", "right": "pan", "pan": "turn", "turn": "movement", "wide": "zoom", "zoom": "movement"}
+
+
+def hierarchy_model(problem_type: str):
+    """A model whose labels stand below others, on one to four levels."""
+    return tiny_model(
+        grid=(2, 2, 2),
+        id2label=dict(enumerate(LABELS)),
+        label_attention="divided",
+        label_integration_layer=1,
+        label_embedding_size=6,
+        label_hierarchy=RAGGED,
+        problem_type=problem_type,
+    )
+
+
+def outputs_of(model, labels: torch.Tensor, **kwargs):
+    return model(random_clip(model.config, batch=len(labels)), labels=labels, **kwargs)
+
+
+SEVERAL = torch.tensor([[1.0, 0, 0, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 1], [0, 1, 0, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "labels"), [(SINGLE_LABEL, torch.tensor([0, 2, 3, 4])), (MULTI_LABEL, SEVERAL)]
+)
+def test_the_loss_with_labels_above_is_the_models_own(problem_type, labels):
+    model = hierarchy_model(problem_type)
+    outputs = outputs_of(model, labels, num_items_in_batch=labels.numel())
+    loss = ClassificationLoss(problem_type, label_space=model.config.label_space)
+    torch.testing.assert_close(loss(outputs, labels, labels.numel()), outputs.loss)
+    if problem_type == SINGLE_LABEL:
+        torch.testing.assert_close(loss(outputs, F.one_hot(labels).float(), 5 * labels.numel()), outputs.loss)
+
+
+def test_the_levels_of_a_mixture_are_those_of_its_parts():
+    """Cross-entropy is linear in the targets: of 0.7 of one label and 0.3 of another, so much of each one's loss."""
+    model = hierarchy_model(SINGLE_LABEL)
+    space = model.config.label_space
+    outputs = outputs_of(model, torch.tensor([0]))
+    weights = torch.tensor([1.0, 2.0, 0.5, 3.0, 1.0])
+    plain, weighted = (
+        ClassificationLoss(SINGLE_LABEL, label_space=space, class_weights=one) for one in (None, weights)
+    )
+    by_label = [plain(outputs, torch.tensor([label])) for label in range(5)]
+    mixture = torch.tensor([[0.7, 0.0, 0.0, 0.3, 0.0]])
+    torch.testing.assert_close(plain(outputs, mixture), 0.7 * by_label[0] + 0.3 * by_label[3])
+    torch.testing.assert_close(weighted(outputs, mixture), 0.7 * by_label[0] + 3 * 0.3 * by_label[3])
+    smoothed = ClassificationLoss(SINGLE_LABEL, label_space=space, label_smoothing=0.2)
+    expected = 0.8 * by_label[2] + 0.2 * torch.stack(by_label).mean()
+    torch.testing.assert_close(smoothed(outputs, torch.tensor([2])), expected)
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "labels"),
+    [
+        (SINGLE_LABEL, torch.tensor([0, 2, 3, 4])),
+        (SINGLE_LABEL, F.one_hot(torch.tensor([0, 2, 3, 4]), 5) * 0.7 + 0.06),
+        (MULTI_LABEL, SEVERAL * 0.7),
+    ],
+)
+def test_parts_of_a_batch_with_labels_above_add_up(problem_type, labels):
+    model = hierarchy_model(problem_type)
+    size = 5 if problem_type == SINGLE_LABEL else len(model.config.label_space.names)
+    loss = ClassificationLoss(
+        problem_type,
+        label_smoothing=0.1,
+        class_weights=torch.linspace(0.5, 2, size),
+        label_space=model.config.label_space,
+    )
+    outputs = model(random_clip(model.config, batch=4))
+    whole = loss(outputs, labels)
+    parts = [
+        loss(
+            SimpleNamespace(logits=outputs.logits[rows], label_logits=outputs.label_logits[rows]), labels[rows], count
+        )
+        for rows, count in ((slice(1), labels.numel()), (slice(1, 4), labels.numel()))
+    ]
+    torch.testing.assert_close(sum(parts), whole)
+    marked = labels.clone()
+    marked[1] = IGNORED
+    rest = SimpleNamespace(logits=outputs.logits[[0, 2, 3]], label_logits=outputs.label_logits[[0, 2, 3]])
+    torch.testing.assert_close(loss(outputs, marked), loss(rest, labels[[0, 2, 3]]))
+
+
+def test_labels_as_tokens_learn_as_fast_as_the_head_and_their_embeddings_do_not_decay():
+    model = hierarchy_model(SINGLE_LABEL)
+    groups = parameter_groups(model, learning_rate=1.0, weight_decay=0.1, layer_decay=0.5)
+    found = {id(parameter): group for group in groups for parameter in group["params"]}
+    for name, parameter in model.named_parameters():
+        if "label_" in name:
+            assert found[id(parameter)]["lr"] == 1.0, name
+    assert found[id(model.fal.label_embeddings.embeddings.weight)]["weight_decay"] == 0.0
+    assert found[id(model.fal.embeddings.cls_token)]["lr"] == 0.125
 
 
 def test_rare_labels_weigh_more_and_clips_weigh_one_on_average():

@@ -47,6 +47,17 @@ def test_a_report_is_read_as_a_table(tmp_path):
     assert lines[-1].split() == ["dog", "0.500", "1.000", "0.667", "1"]
 
 
+def test_levels_of_a_hierarchy_are_rows_and_entries_of_a_card(tmp_path):
+    levels = [{"level": level, "num_labels": 2, "num_videos": 5, "accuracy": 0.8, "f1_macro": 0.6} for level in (0, 1)]
+    report = make_report(tmp_path, levels=levels)
+    lines = [line.split() for line in str(report).splitlines()]
+    place = lines.index(["level", "labels", "videos", "accuracy", "macro", "F1"])
+    assert lines[place + 2] == ["1", "2", "5", "0.800", "0.600"]
+    (model,) = yaml.safe_load(report.card_entries())["model-index"]
+    metrics = {one["type"]: one["value"] for result in model["results"] for one in result["metrics"]}
+    assert (metrics["accuracy_level_0"], metrics["f1_macro_level_1"]) == (0.8, 0.6)
+
+
 def test_mistakes_are_the_videos_that_get_another_label(tmp_path):
     report = make_report(tmp_path)
     assert [one.clip.path for one in report.mistakes] == ["dog.mp4"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_fal import tiny_config, tiny_model
 from video_classification_files import CLASSES, EXAMPLES, write_class_folders
 
@@ -20,12 +20,13 @@ sys.path.insert(0, str(EXAMPLES))
 
 import run_video_classification_no_trainer as accelerate_script
 
-from fal_hf import FALVideoProcessor, VideoLabeler
+from fal_hf import FALVideoClassifierForVideoClassification, FALVideoProcessor, VideoLabeler
 from fal_hf.cli import main
 from fal_hf.training import result as result_module
 from fal_hf.training import train as train_with_trainer
 from fal_hf.training.arguments import RECIPES, parse_arguments
-from fal_hf.training.data import MULTI_LABEL
+from fal_hf.training.data import MULTI_LABEL, SINGLE_LABEL
+from fal_hf.training.run import make_loss
 
 
 def run_trainer(argv: list[str]) -> None:
@@ -134,6 +135,33 @@ def test_both_scripts_train_the_same(train, options):
         assert num_steps == pytest.approx(len(losses(outputs[0])), rel=0.01)
         num_clips = results["train_samples_per_second"] * results["train_runtime"]
         assert num_clips == pytest.approx(num_steps * (6 if options is EVERYTHING else 3), rel=0.01)
+
+
+def test_both_scripts_train_labels_as_tokens_the_same(train, tmp_path):
+    """With a part of the loss for each level, of mixed labels as well; and a run goes on from what comes out."""
+    (tmp_path / "hierarchy.json").write_text('{"dark": "gray"}')
+    save_file({"embeddings": torch.eye(3, 4)}, tmp_path / "embeddings.safetensors")
+    tokens = ["--label_attention=divided", "--label_integration_layer=1", f"--hierarchy={tmp_path / 'hierarchy.json'}"]
+    options = [*tokens, f"--label_embeddings={tmp_path / 'embeddings.safetensors'}", *EVERYTHING.split()]
+    outputs = [train(script, script, *options) for script in RUNS]
+    assert losses(outputs[0]) == pytest.approx(losses(outputs[1]), rel=1e-4)
+    assert_same_weights(*outputs, tolerance=1e-5)
+    model = FALVideoClassifierForVideoClassification.from_pretrained(outputs[0] / "model")
+    assert model.config.label_space.names == ("bright", "dark", "gray")
+    assert model.fal.label_layers[0].steps["features"].gate.scale.abs().max() > 0
+    flat = train("trainer", "flat", *tokens[:2], *EVERYTHING.split())
+    assert losses(outputs[0])[0] > losses(flat)[0] + 0.1
+    further = train("trainer", "further", "--model_name_or_path", str(outputs[0] / "model"), "--max_steps=1")
+    assert final_weights(further).keys() == final_weights(outputs[0]).keys()
+
+
+def test_class_weights_of_several_labels_are_those_of_the_labels_above_as_well(tmp_path):
+    arguments = parse_arguments(["--output_dir", str(tmp_path), "--use_cpu", "--class_weights"])
+    fields = {"label_attention": "label", "label_integration_layer": 1, "label_hierarchy": {"a": "x", "b": "x"}}
+    config = tiny_config(num_labels=3, id2label=dict(enumerate("abc")), **fields)
+    labels = torch.tensor([[1.0, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 1]])
+    assert make_loss(arguments, config, labels, MULTI_LABEL).class_weights.tolist() == pytest.approx([1, 1, 3, 1 / 3])
+    assert make_loss(arguments, config, labels.argmax(dim=1), SINGLE_LABEL).class_weights.shape == (3,)
 
 
 def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:

@@ -1,11 +1,13 @@
 """The model that a run starts from: labels, sizes, conversion, what is frozen."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from tiny_fal import tiny_config, tiny_model
+from safetensors.torch import load_file, save_file
+from tiny_fal import random_clip, tiny_config, tiny_model
 
 pytest.importorskip("accelerate")
 pytest.importorskip("sklearn")
@@ -50,7 +52,7 @@ def test_weights_that_do_not_fit_their_configuration_are_refused(tiny_checkpoint
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "intermediate_size": 48}))
     with pytest.raises(ValueError, match=r"mlp\.fc1\.bias is missing or differs"):
-        build_model(ModelArguments(), tmp_path, labels=["x"], problem_type=SINGLE_LABEL)
+        build_model(ModelArguments(), tmp_path, labels=["x", "y"], problem_type=SINGLE_LABEL)
 
 
 def test_a_model_from_nothing_has_the_sizes_that_are_asked_for():
@@ -123,3 +125,109 @@ def test_weights_get_the_size_that_is_asked_for_before_training(tiny_checkpoint,
     start = FALVideoClassifierForVideoClassification.from_pretrained(tiny_checkpoint)
     assert torch.equal(model.classifier.weight, start.classifier.weight)
     assert find_source(ModelArguments(model_name_or_path=str(tiny_checkpoint)), tmp_path) == str(tiny_checkpoint)
+
+
+# ---- labels as tokens ----
+
+HIERARCHY = {"a": "vowel", "e": "vowel", "b": "stop", "d": "stop"}
+NAMES = ("a", "b", "c", "d", "e", "vowel", "stop")
+
+
+@pytest.fixture(scope="module")
+def with_tokens(tiny_checkpoint, tmp_path_factory) -> Path:
+    """The tiny checkpoint with a hierarchy and tokens for its labels, as a run makes and saves it."""
+    folder = tmp_path_factory.mktemp("with_tokens")
+    (folder / "hierarchy.json").write_text(json.dumps(HIERARCHY))
+    save_file({"embeddings": torch.arange(42.0).view(7, 6)}, folder / "embeddings.safetensors")
+    arguments = ModelArguments(
+        label_attention="divided",
+        label_integration_layer=1,
+        hierarchy=str(folder / "hierarchy.json"),
+        label_embeddings=str(folder / "embeddings.safetensors"),
+    )
+    model = build_model(arguments, tiny_checkpoint, labels=list("abcde"), problem_type=SINGLE_LABEL)
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_labels_become_tokens_of_a_checkpoint(tiny_checkpoint, with_tokens):
+    model = FALVideoClassifierForVideoClassification.from_pretrained(with_tokens)
+    assert model.config.label_space.names == NAMES and model.config.label_embedding_size == 6
+    assert torch.equal(model.fal.label_embeddings.embeddings.weight, torch.arange(42.0).view(7, 6))
+    start = FALVideoClassifierForVideoClassification.from_pretrained(tiny_checkpoint).state_dict()
+    weights = model.state_dict()
+    assert all(torch.equal(weights[name], weight) for name, weight in start.items())
+
+
+def test_labels_become_tokens_of_a_model_from_nothing(with_tokens):
+    arguments = ModelArguments(
+        config_name="fal-small",
+        config_overrides="hidden_size=32,num_attention_heads=2,num_hidden_layers=2",
+        label_attention="label",
+        label_integration_layer=1,
+        hierarchy=str(with_tokens / "hierarchy.json"),
+        label_embeddings=str(with_tokens / "embeddings.safetensors"),
+    )
+    model = build_model(arguments, "fal-small", labels=list("abcde"), problem_type=SINGLE_LABEL)
+    assert model.config.label_space.names == NAMES and len(model.fal.label_layers) == 1
+    assert torch.equal(model.fal.label_embeddings.embeddings.weight, torch.arange(42.0).view(7, 6))
+
+
+def test_the_tokens_of_a_checkpoint_carry_over_to_the_same_labels_alone(with_tokens, tmp_path):
+    options = {"source": with_tokens, "problem_type": SINGLE_LABEL}
+    embeddings = torch.arange(42.0).view(7, 6)
+    same = build_model(ModelArguments(), labels=list("edcba"), **options)
+    assert same.config.label_hierarchy == HIERARCHY
+    assert torch.equal(same.fal.label_embeddings.embeddings.weight, embeddings)
+    for labels in (list("vwxyz"), list("xyz")):
+        other = build_model(ModelArguments(), labels=labels, **options)
+        assert other.config.label_hierarchy is None and other.config.label_space.names == tuple(labels)
+        assert other.fal.label_embeddings.embeddings.weight.abs().max() < 0.2
+    (tmp_path / "named.json").write_text(json.dumps({"v": "front", "w": "front", "x": "back"}))
+    named = build_model(ModelArguments(hierarchy=str(tmp_path / "named.json")), labels=list("vwxyz"), **options)
+    assert named.config.label_space.names == (*"vwxyz", "front", "back")
+    assert named.fal.label_embeddings.embeddings.weight.abs().max() < 0.2
+    layer = same.fal.label_layers[0].state_dict()
+    assert all(torch.equal(layer[name], weight) for name, weight in named.fal.label_layers[0].state_dict().items())
+
+
+def test_label_weights_that_a_checkpoint_should_have_are_expected(with_tokens, tmp_path):
+    shutil.copytree(with_tokens, tmp_path / "model")
+    weights = load_file(with_tokens / "model.safetensors")
+    del weights["label_head.scorer.weight"]
+    save_file(weights, tmp_path / "model" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"label_head\.scorer\.weight is missing or differs"):
+        build_model(ModelArguments(), tmp_path / "model", labels=list("abcde"), problem_type=SINGLE_LABEL)
+
+
+def test_a_checkpoint_of_few_blocks_needs_the_layer_from_which_labels_are_tokens(tiny_checkpoint):
+    with pytest.raises(ValueError, match=r"^expected a label_integration_layer in \[0, 1\] .*got 8$"):
+        build_model(
+            ModelArguments(label_attention="label"), tiny_checkpoint, labels=list("ab"), problem_type=SINGLE_LABEL
+        )
+
+
+def test_lora_trains_labels_as_tokens_as_a_whole(with_tokens):
+    pytest.importorskip("peft")
+    model = build_model(ModelArguments(), with_tokens, labels=list("abcde"), problem_type=SINGLE_LABEL)
+    expected = {name for name, _ in model.named_parameters() if "label_" in name}
+    adapted = choose_trained_parameters(model, ModelArguments(lora_rank=2))
+    adapted(pixel_values=random_clip(model.config), labels=torch.tensor([0, 1])).loss.backward()
+    trained = {
+        name.replace(".modules_to_save.default", "") for name, one in adapted.named_parameters() if one.requires_grad
+    }
+    assert expected <= {name.removeprefix("base_model.model.") for name in trained}
+    assert not [name for name in trained if "label_" in name and "lora" in name]
+    assert any("fal.layers.1.steps.main.attention.qkv.lora_A" in name for name in trained)
+
+
+def test_labels_as_tokens_stay_at_another_number_of_frames(with_tokens, tiny_checkpoint, tmp_path):
+    for name in ("preprocessor_config.json", "video_preprocessor_config.json"):
+        if (tiny_checkpoint / name).exists():
+            shutil.copy(tiny_checkpoint / name, with_tokens)
+    arguments = ModelArguments(model_name_or_path=str(with_tokens), num_frames=6)
+    source = find_source(arguments, tmp_path)
+    model = build_model(arguments, source, labels=list("abcde"), problem_type=SINGLE_LABEL)
+    assert model.config.num_frames == 6 and model.config.label_hierarchy == HIERARCHY
+    before, after = load_file(with_tokens / "model.safetensors"), model.state_dict()
+    assert all(torch.equal(after[name], weight) for name, weight in before.items() if "label_" in name)

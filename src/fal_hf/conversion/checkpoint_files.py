@@ -6,7 +6,7 @@ refused with the reason, as a [`ConversionError`] that names the file.
 import csv
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,9 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 # Under which name a training script stores the weights among other things: the TimeSformer reference, DINO's training
 # (of student and teacher the latter is the one that is evaluated), timm's and DeiT's.
 STATE_DICT_NAMES = ("model_state", "teacher", "state_dict", "model")
+
+# Of the tensor with the labels' embeddings, where a file has others as well.
+EMBEDDINGS_NAME = "embeddings"
 
 
 def find_checkpoint(source: str | PathLike, *, revision: str | None = None) -> Path:
@@ -188,6 +191,11 @@ def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__
 
 
+def shorten(names: Sequence[str], *, at_most: int = 4) -> str:
+    """The first of some names, for people."""
+    return ", ".join(names if len(names) <= at_most else [*names[:at_most], "..."])
+
+
 # ---- labels ----
 
 
@@ -251,6 +259,31 @@ def _in_order(names: dict[int, Any], *, count: int) -> list[Any]:
     return [names[index] for index in range(count)]
 
 
+def read_label_embeddings(path: str | PathLike) -> torch.Tensor:
+    """
+    Embeddings of labels, `(N, size)` float32.
+
+    Args:
+        path: A `.safetensors` file with the tensor `embeddings`, or a single one: a row for each label.
+
+    Raises:
+        ConversionError: for other files, tensors of other shapes and numbers that are not finite.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ConversionError(f"{path}: expected embeddings of labels in a .safetensors file")
+    tensors = _load(path)
+    name = EMBEDDINGS_NAME if len(tensors) > 1 else next(iter(tensors), EMBEDDINGS_NAME)
+    if name not in tensors:
+        found = ", ".join(sorted(tensors)) or "none"
+        raise ConversionError(f"{path}: expected a single tensor, or one with the name {name}; got {found}")
+    _require_weights(path, name, tensors[name])
+    if tensors[name].ndim != 2:
+        shape = tuple(tensors[name].shape)
+        raise ConversionError(f"{path}: {name}: expected a row for each label, two axes, got the shape {shape}")
+    return tensors[name].float()
+
+
 LABEL_READERS = {
     ".json": _parse_json_labels,
     ".csv": _parse_csv_labels,
@@ -258,4 +291,12 @@ LABEL_READERS = {
 }
 
 
-__all__ = ["find_checkpoint", "find_weights", "read_json", "read_labels", "read_weights"]
+__all__ = [
+    "find_checkpoint",
+    "find_weights",
+    "read_json",
+    "read_label_embeddings",
+    "read_labels",
+    "read_weights",
+    "shorten",
+]

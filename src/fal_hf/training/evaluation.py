@@ -34,6 +34,7 @@ from .metrics import (
     majority_share,
     per_class_table,
     summarize,
+    summarize_levels,
     video_scores,
     wilson_interval,
 )
@@ -154,8 +155,8 @@ class Evaluator:
 
     def figures(self, logits: torch.Tensor, labels: torch.Tensor, clips: Sequence[LabeledClip]) -> dict:
         """The figures of videos, with intervals, from logits (N, views, num_labels) and the labels."""
-        references = labels.numpy()
-        predictions = decide(video_scores(logits, self.problem_type).numpy(), self.problem_type)
+        references, scores = labels.numpy(), video_scores(logits, self.problem_type)
+        predictions = decide(scores.numpy(), self.problem_type)
         is_correct = (predictions == references).reshape(len(clips), -1).all(axis=1)
         figures = {
             "num_crops": self.arguments.num_crops,
@@ -168,6 +169,9 @@ class Evaluator:
             figures["accuracy_interval_by_group"] = group_interval(is_correct, groups)
         if self.problem_type != MULTI_LABEL:
             figures["majority_share"] = majority_share(references)
+        if self.model.config.label_hierarchy is not None:
+            space = self.model.config.label_space
+            figures["levels"] = summarize_levels(scores, labels, space, self.problem_type)
         return figures
 
     def _name_of_clips(self) -> str:

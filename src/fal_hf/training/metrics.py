@@ -14,8 +14,11 @@ import torch
 from scipy.stats import binomtest
 from sklearn import metrics as sklearn_metrics
 from sklearn.exceptions import UndefinedMetricWarning
+from torch.nn.functional import one_hot
 
 from ..labeling.aggregation import MULTI_LABEL, mean_probabilities
+from ..model.label_space import LabelSpace
+from ..model.label_tree import FALLabelTree
 
 AVERAGES = ("macro", "weighted")
 THRESHOLD = 0.5
@@ -96,6 +99,54 @@ def summarize(view_logits: torch.Tensor, labels: torch.Tensor, problem_type: str
     elif scores.shape[1] > 5:
         figures["top5_accuracy"] = float((np.argsort(-scores)[:, :5] == references[:, None]).any(axis=1).mean())
     return figures
+
+
+def summarize_levels(
+    scores: torch.Tensor, labels: torch.Tensor, space: LabelSpace, problem_type: str
+) -> list[dict[str, float]]:
+    """
+    The figures on each level of a hierarchy, the most general one first.
+
+    A level's scores are those of its labels and of parents, which get the sum of those below or, of several labels,
+    the largest. A video whose labels have nothing on a level is left out there; a level of no video is left out.
+
+    Args:
+        scores: (N, num_labels) of the videos.
+        labels: (N,) class indices, or (N, num_labels) of 0 and 1.
+        space: The labels and those above them.
+        problem_type: Whether a video has one label.
+
+    Returns:
+        For each level `level`, `num_labels`, `num_videos`, `accuracy` and `f1_macro`.
+    """
+    tree, how = FALLabelTree(space), "amax" if problem_type == MULTI_LABEL else "sum"
+    truth = labels if labels.ndim == 2 else one_hot(labels, space.num_labels)
+    lifted = tree.lift(scores, how), tree.lift(truth, how)
+    figures = []
+    for level in range(space.num_levels):
+        level_scores, level_truth = (values[:, tree.levels == level].numpy() for values in lifted)
+        has_label = level_truth.any(axis=1)
+        if has_label.any():
+            predictions = decide(level_scores[has_label], problem_type)
+            references = decide(level_truth[has_label], problem_type)
+            figures.append(
+                {
+                    "level": level,
+                    "num_labels": level_scores.shape[1],
+                    "num_videos": int(has_label.sum()),
+                    "accuracy": compute_metric("accuracy", predictions, references),
+                    "f1_macro": _macro_f1(predictions, references),
+                }
+            )
+    return figures
+
+
+def _macro_f1(predictions: np.ndarray, references: np.ndarray) -> float:
+    """As `compute_metric`; of a single column, which that would take for two classes, as well."""
+    if references.ndim == 1:
+        return compute_metric("f1", predictions, references, average="macro")
+    columns = zip(predictions.T, references.T, strict=True)
+    return float(np.mean([compute_metric("f1", *column, average="binary") for column in columns]))
 
 
 def mean_average_precision(scores: np.ndarray, references: np.ndarray) -> float:

@@ -15,11 +15,13 @@ from transformers import Trainer, TrainingArguments, get_scheduler
 
 from ..labeling.aggregation import MULTI_LABEL
 from ..model.configuration_fal import FALConfig
+from ..model.label_space import LabelSpace
+from ..model.label_tree import FALLabelTree
 from .clips import IGNORED
 from .data import label_counts
 
-# Tables that are added to tokens: like biases and norms they are not decayed.
-TABLES = ("cls_token", "position_embeddings", "time_embeddings")
+# Tables of tokens, or that are added to them: like biases and norms they are not decayed.
+TABLES = ("cls_token", "position_embeddings", "time_embeddings", "label_embeddings.embeddings.weight")
 
 
 @dataclass
@@ -51,10 +53,10 @@ class RecipeArguments:
 
 
 def parameter_depth(name: str, num_layers: int) -> int:
-    """0 for the embeddings, 1 to L for the blocks, L + 1 for what comes after them."""
+    """0 for the embeddings, 1 to L for the blocks, L + 1 for what comes after them and for labels as tokens."""
     if block := re.search(r"\blayers\.(\d+)\.", name):
         return int(block[1]) + 1
-    return 0 if "embeddings." in name else num_layers + 1
+    return 0 if re.search(r"\bembeddings\.", name) and "label_embeddings." not in name else num_layers + 1
 
 
 def parameter_groups(
@@ -125,18 +127,28 @@ def build_scheduler(
 
 class ClassificationLoss:
     """
-    Cross-entropy, or binary cross-entropy for several labels, over the clips that could be read.
+    Cross-entropy, or binary cross-entropy for several labels, over the clips that could be read; with labels above the
+    model's, that of all levels, as the model's own loss has it.
 
     Args:
         problem_type: Which of the two.
         label_smoothing: Share of the target that is spread over all labels.
-        class_weights: (num_labels,); of several labels the weight of those that are there.
+        class_weights: (num_labels,); of several labels the weight of those that are there, (N,) of a label space.
+        label_space: The model's labels and those above them, where it has a score for each.
     """
 
-    def __init__(self, problem_type: str, *, label_smoothing: float = 0.0, class_weights: torch.Tensor | None = None):
+    def __init__(
+        self,
+        problem_type: str,
+        *,
+        label_smoothing: float = 0.0,
+        class_weights: torch.Tensor | None = None,
+        label_space: LabelSpace | None = None,
+    ):
         self.is_multi_label = problem_type == MULTI_LABEL
         self.label_smoothing = label_smoothing
         self.class_weights = class_weights
+        self.tree = None if label_space is None else FALLabelTree(label_space)
 
     def __call__(
         self, outputs, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
@@ -146,33 +158,50 @@ class ClassificationLoss:
         processes, that are not `IGNORED`; or of this batch where that is not given.
 
         Args:
-            outputs: With `logits` (B, num_labels).
+            outputs: With `logits` (B, num_labels), and with a label space `label_logits` (B, N).
             labels: (B,) class indices, or (B, num_labels): shares of the classes, or 0 to 1 for each label.
             num_items_in_batch: As Trainer counts it.
         """
-        return self.of_logits(outputs.logits, labels, num_items_in_batch)
+        label_logits = None if self.tree is None else outputs.label_logits
+        return self.of_logits(outputs.logits, labels, num_items_in_batch, label_logits=label_logits)
 
     def of_logits(
-        self, logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+        self,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        *,
+        label_logits: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """As a call, for logits (B, num_labels)."""
         is_read = (labels if labels.ndim == 1 else labels[:, 0]) != IGNORED
-        logits, labels = logits[is_read].float(), labels[is_read]
+        labels = labels[is_read]
         num_items = labels.numel() if num_items_in_batch is None else num_items_in_batch
-        # Of shares, a clip's cross-entropy stands for all its entries.
-        total = self._losses(logits, labels).sum() * (labels.shape[1] if self._has_shares(labels) else 1)
-        return total / max(num_items, 1)
+        num_clips = max(num_items, 1) / (1 if labels.ndim == 1 else labels.shape[1])
+        logits = logits[is_read].float()
+        label_logits = None if label_logits is None else label_logits[is_read].float()
+        of_problem = self._of_several_labels if self.is_multi_label else self._of_one_label
+        return of_problem(logits, labels, num_clips, label_logits)
 
-    def _has_shares(self, labels: torch.Tensor) -> bool:
-        return labels.ndim == 2 and not self.is_multi_label
+    def _of_one_label(self, logits, labels, num_clips, label_logits) -> torch.Tensor:
+        num_labels = logits.shape[1]
+        shares = F.one_hot(labels, num_labels).float() if labels.ndim == 1 else labels
+        shares = shares * (1 - self.label_smoothing) + self.label_smoothing / num_labels
+        if self.class_weights is not None:
+            shares = shares * self.class_weights.to(logits.device)
+        loss = F.cross_entropy(logits, shares, reduction="sum") / num_clips
+        if self.tree is None:
+            return loss
+        tree = self.tree.to(logits.device)
+        return loss + tree.level_loss(label_logits, tree.lift(shares, "sum"), num_clips)
 
-    def _losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def _of_several_labels(self, logits, labels, num_clips, label_logits) -> torch.Tensor:
+        targets = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
+        if self.tree is not None:
+            logits, targets = label_logits, self.tree.to(logits.device).lift(targets, "amax")
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
-        if self.is_multi_label:
-            targets = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
-            return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="none")
-        options = {"weight": weights, "label_smoothing": self.label_smoothing, "reduction": "none"}
-        return F.cross_entropy(logits, labels, **options)
+        losses = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="none")
+        return losses.mean(dim=1).sum() / num_clips
 
 
 def rarity_weights(labels: torch.Tensor, num_labels: int) -> torch.Tensor:

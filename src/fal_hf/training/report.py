@@ -47,7 +47,8 @@ class EvaluationReport:
         dataset_type: Hub id of the data set, or "local".
         dataset_name: The same, or the name of the file or folder.
         labels: The names of the labels, in the order of the model's scores.
-        results: The figures for each number of clips of a video, with 95 % intervals. What follows is of the most.
+        results: The figures for each number of clips of a video, with 95 % intervals, and with a hierarchy `levels`,
+            as `summarize_levels` has them. What follows is of the most.
         per_class: For each label: `precision`, `recall`, `f1` and `support`, the number of videos that have it.
         confusion: (num_labels, num_labels) videos, a row for each true label, a column for each predicted one; None
             where videos have several labels.
@@ -110,9 +111,11 @@ class EvaluationReport:
 
     def card_entries(self) -> str:
         """The figures with the most clips as the metadata of a model card, YAML."""
-        figures = self.results[-1]
-        figures = {key: value for key, value in figures.items() if isinstance(value, float)}
+        last = self.results[-1]
+        figures = {key: value for key, value in last.items() if isinstance(value, float)}
         figures.pop("majority_share", None)
+        for row in last.get("levels", ()):
+            figures |= {f"{name}_level_{row['level']}": row[name] for name in ("accuracy", "f1_macro")}
         results = [
             EvalResult(
                 task_type="video-classification",
@@ -127,7 +130,7 @@ class EvaluationReport:
         return ModelCardData(model_name=Path(self.model).name, eval_results=results).to_yaml()
 
     def __str__(self) -> str:
-        """A row for each number of clips, and a row for each label."""
+        """A row for each number of clips, for each level of a hierarchy, and for each label."""
         lines = ["clips  crops  videos  clip accuracy  video accuracy  95 % interval   macro F1  weighted F1"]
         for row in self.results:
             low, high = row["accuracy_interval"]
@@ -144,6 +147,11 @@ class EvaluationReport:
         for name in ("top5_accuracy", "mean_average_precision", "majority_share"):
             if name in last:
                 lines.append(f"{name.replace('_', ' ')}: {last[name]:.3f}")
+        if "levels" in last:
+            lines.append(f"{'level':>24}  labels  videos  accuracy  macro F1")
+        for row in last.get("levels", ()):
+            counts = f"{row['num_labels']:>6}  {row['num_videos']:>6}"
+            lines.append(f"{row['level']:>24}  {counts}  {row['accuracy']:>8.3f}  {row['f1_macro']:>8.3f}")
         lines.append(f"{'label':>24}  precision  recall     F1  videos")
         for row in self.per_class:
             figures = f"{row['precision']:>9.3f}  {row['recall']:>6.3f}  {row['f1']:>5.3f}  {row['support']:>6}"

@@ -18,6 +18,8 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from ..labeling.labeler import DEFAULT_CHECKPOINT
+from ..model.configuration_fal import FALConfig
+from ..model.label_tree import FALLabelTree
 from ..model.video_info import VideoInfo
 from ..model.video_processing_fal import FALVideoProcessor
 from .arguments import Arguments
@@ -83,7 +85,10 @@ class Run:
         return find_checkpoint(self.arguments)
 
     def predict(self, model: nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The mean loss over all views of a batch of videos, and the views' logits (B, views, num_labels)."""
+        """
+        The mean loss of the model's labels over all views of a batch of videos, and the views' logits
+        (B, views, num_labels).
+        """
         logits = predict_views(model, batch["pixel_values"], batch_size=self.arguments.training.eval_batch_size)
         labels = batch["labels"].repeat_interleave(logits.shape[1], dim=0)
         return ClassificationLoss(self.problem_type).of_logits(logits.flatten(0, 1), labels), logits
@@ -136,7 +141,6 @@ def prepare_run(arguments: Arguments) -> Run:
     )
     views = {"num_clips": arguments.model.eval_num_clips, "num_crops": arguments.model.eval_num_crops}
     weights = balanced_weights(training_clips.labels, len(label2id)) if arguments.recipe.balanced_sampling else None
-    rarity = rarity_weights(training_clips.labels, len(label2id)) if arguments.recipe.class_weights else None
     pushes, training.push_to_hub = training.push_to_hub, False  # once, at the end, with a card of ours
     return Run(
         arguments=arguments,
@@ -150,8 +154,25 @@ def prepare_run(arguments: Arguments) -> Run:
         sampler=ClipSampler(len(training_clips), seed=training.seed, weights=weights),
         unreadable=unreadable,
         problem_type=problem_type,
-        loss=ClassificationLoss(problem_type, label_smoothing=training.label_smoothing_factor, class_weights=rarity),
+        loss=make_loss(arguments, model.config, training_clips.labels, problem_type),
         pushes=pushes,
+    )
+
+
+def make_loss(arguments: Arguments, config: FALConfig, labels: torch.Tensor, problem_type: str) -> ClassificationLoss:
+    """The loss of a run whose training clips have these labels, as `encode_labels` has them."""
+    has_levels = config.label_attention != "none" and config.label_hierarchy is not None
+    space = config.label_space if has_levels else None
+    weights = None
+    if arguments.recipe.class_weights:
+        if space is not None and labels.ndim == 2:  # those above several labels are true with them
+            labels = FALLabelTree(space).lift(labels, "amax")
+        weights = rarity_weights(labels, len(config.id2label or {}))
+    return ClassificationLoss(
+        problem_type,
+        label_smoothing=arguments.training.label_smoothing_factor,
+        class_weights=weights,
+        label_space=space,
     )
 
 

@@ -9,20 +9,23 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import PreTrainedConfig
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, VIDEO_PROCESSOR_NAME
 
 from ..conversion import ConversionOptions, convert
+from ..conversion.label_tokens import LABEL_FIELDS, LABEL_WEIGHTS, label_fields, set_label_embeddings
 from ..hub.model_card import LICENSES
 from ..labeling.aggregation import MULTI_LABEL
 from ..labeling.labeler import DEFAULT_CHECKPOINT
 from ..model.configuration_fal import PRESETS, FALConfig
+from ..model.label_space import LABEL_ATTENTIONS
 from ..model.modeling_fal import FALVideoClassifierForVideoClassification
 from ..model.video_processing_fal import FALVideoProcessor
 from .data import SINGLE_LABEL, label_indices, refuse_empty
 
-LORA_TARGETS = ("qkv", "o_proj")
+LORA_TARGETS = r"(.*\.)?fal\.layers\..*\.(qkv|o_proj)"
 # Weights that were converted before a run, in its output folder.
 START_FOLDER = "start"
 
@@ -56,6 +59,21 @@ class ModelArguments:
     problem_type: str | None = field(
         default=None, metadata={"help": f"{SINGLE_LABEL} or {MULTI_LABEL}; unset: what the clips' labels say."}
     )
+    label_attention: str | None = field(
+        default=None,
+        metadata={"help": f"Labels as tokens: {', '.join(LABEL_ATTENTIONS)}; unset: the checkpoint's."},
+    )
+    label_integration_layer: int | None = field(
+        default=None, metadata={"help": "Blocks that come before the labels; unset: the checkpoint's, else 8."}
+    )
+    hierarchy: str | None = field(
+        default=None,
+        metadata={"help": "JSON file of label and parent; unset: the checkpoint's, where the clips have its labels."},
+    )
+    label_embeddings: str | None = field(
+        default=None,
+        metadata={"help": "Start of the labels' tokens, a .safetensors file with a row for each; unset: random."},
+    )
     drop_path_rate: float | None = field(default=None, metadata={"help": "Stochastic depth of the last block."})
     freeze_backbone: bool = field(default=False, metadata={"help": "Train the classification head alone."})
     freeze_layers: int = field(default=0, metadata={"help": "Keep the embeddings and this many first blocks."})
@@ -80,6 +98,9 @@ class ModelArguments:
             raise ValueError("expected one of --frame_interval_seconds, --frame_stride and --spread_frames")
         if self.problem_type not in (None, SINGLE_LABEL, MULTI_LABEL):
             raise ValueError(f"--problem_type: expected {SINGLE_LABEL} or {MULTI_LABEL}, got {self.problem_type!r}")
+        if self.label_attention not in (None, *LABEL_ATTENTIONS):
+            choices = ", ".join(LABEL_ATTENTIONS)
+            raise ValueError(f"--label_attention: expected one of {choices}, got {self.label_attention!r}")
         if self.lora_rank and (self.freeze_backbone or self.freeze_layers):
             raise ValueError("--lora_rank: expected it without --freeze_backbone and --freeze_layers")
         if min(self.lora_rank, self.freeze_layers) < 0:
@@ -139,47 +160,76 @@ def build_model(
 ) -> FALVideoClassifierForVideoClassification:
     """
     The classifier for these labels. A checkpoint of the same labels keeps its head and their order; another head is
-    drawn anew.
+    drawn anew, and so are the weights of labels as tokens where the arguments or other labels change these.
 
     Raises:
-        ValueError: weights other than the head's are missing or of another shape.
+        ValueError: weights other than those are missing or of another shape, or the arguments contradict one another.
     """
+    old = _read_config(arguments, source)
     fields: dict[str, Any] = {"problem_type": problem_type}
     if arguments.drop_path_rate is not None:
         fields["drop_path_rate"] = arguments.drop_path_rate
+    known = label_indices(old)
+    if arguments.config_name or sorted(known) != sorted(labels):
+        known = {label: index for index, label in enumerate(labels)}
+        fields |= {"id2label": dict(enumerate(labels)), "label2id": known}
+    of_labels, embeddings = label_fields(old, arguments, sorted(known, key=known.__getitem__))
+    config = _change(old, **fields, **of_labels)
     if arguments.config_name:
-        return FALVideoClassifierForVideoClassification(
-            _new_config(arguments.config_name, arguments, labels, **fields)
-        )
-    config = FALConfig.from_pretrained(source, revision=arguments.model_revision)
-    if sorted(label_indices(config)) != sorted(labels):
-        fields |= _label_fields(labels)
-    loaded = FALVideoClassifierForVideoClassification.from_pretrained(
-        source,
-        revision=arguments.model_revision,
-        dtype=torch.float32,
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-        **fields,
-    )
-    model, report = loaded  # pyright: ignore[reportGeneralTypeIssues]  # the hint leaves out the loading info
-    unfit = [*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])]
-    unfit = sorted(name for name in unfit if not name.startswith("classifier."))
-    if unfit:
-        raise ValueError(f"{source}: expected the weights of its configuration, {unfit[0]} is missing or differs")
+        model = FALVideoClassifierForVideoClassification(config)
+    else:
+        model = _load_weights(source, arguments.model_revision, old, config)
+    if embeddings is not None:
+        set_label_embeddings(model, embeddings)
     return model
 
 
-def _new_config(name: str, arguments: ModelArguments, labels: Sequence[str], **fields) -> FALConfig:
-    fields |= {key: value for key in ("num_frames", "image_size") if (value := getattr(arguments, key))}
+def _read_config(arguments: ModelArguments, source: str | Path) -> FALConfig:
+    """That of the checkpoint, or of the name by which a model from nothing is asked for, with its changes."""
+    name = arguments.config_name
+    if name is None:
+        return FALConfig.from_pretrained(source, revision=arguments.model_revision)
     config = FALConfig.from_preset(name) if name in PRESETS else FALConfig.from_pretrained(name)
     if arguments.config_overrides:
         config.update_from_string(arguments.config_overrides)
-    return FALConfig(**{**config.to_dict(), **fields, **_label_fields(labels)})
+    return _change(
+        config, **{key: value for key in ("num_frames", "image_size") if (value := getattr(arguments, key))}
+    )
 
 
-def _label_fields(labels: Sequence[str]) -> dict[str, dict]:
-    return {"id2label": dict(enumerate(labels)), "label2id": {label: index for index, label in enumerate(labels)}}
+def _change(config: FALConfig, **fields) -> FALConfig:
+    """The configuration with other values of some fields; those that contradict others are a ValueError."""
+    try:
+        return FALConfig(**{**config.to_dict(), **fields})
+    except StrictDataclassError as error:
+        raise ValueError(" ".join(str(error.__cause__ or error).split())) from error
+
+
+def _load_weights(
+    source: str | Path, revision: str, old: FALConfig, config: FALConfig
+) -> FALVideoClassifierForVideoClassification:
+    """The weights of a checkpoint with the configuration `old`, for another; what may be new is drawn."""
+    loaded = FALVideoClassifierForVideoClassification.from_pretrained(
+        source,
+        config=config,
+        revision=revision,
+        dtype=torch.float32,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+    )
+    model, report = loaded  # pyright: ignore[reportGeneralTypeIssues]  # the hint leaves out the loading info
+    unfit = [*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])]
+    keeps_tokens = all(getattr(config, name) == getattr(old, name) for name in LABEL_FIELDS)
+    drawn = ("classifier.",) if keeps_tokens else ("classifier.", *LABEL_WEIGHTS)
+    unfit = sorted(name for name in unfit if not name.startswith(drawn))
+    if unfit:
+        raise ValueError(f"{source}: expected the weights of its configuration, {unfit[0]} is missing or differs")
+    has_both = "none" not in (old.label_attention, config.label_attention)
+    if has_both and old.label_space.names != config.label_space.names:
+        # Where only the names differ, those of other labels were read.
+        size = len(config.label_space.names), config.label_embedding_size
+        set_label_embeddings(model, nn.init.trunc_normal_(torch.empty(size), std=config.initializer_range))
+    return model
 
 
 def find_source(arguments: ModelArguments, output_dir: Path) -> str | Path:
@@ -231,16 +281,19 @@ def choose_trained_parameters(model: FALVideoClassifierForVideoClassification, a
 
 
 def add_lora(model: FALVideoClassifierForVideoClassification, arguments: ModelArguments) -> nn.Module:
-    """LoRA adapters in every attention step; the head is trained as a whole."""
+    """LoRA adapters in every attention step of the features; head and labels as tokens are trained as a whole."""
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
         raise ImportError("--lora_rank needs peft, which is not installed: pip install peft") from error
+    of_labels = [f"label_layers.{index}" for index in range(len(model.fal.label_layers))]
+    if model.fal.label_embeddings is not None:
+        of_labels += ["label_embeddings", "label_head"]
     lora = LoraConfig(
         r=arguments.lora_rank,
         lora_alpha=arguments.lora_alpha,
-        target_modules=list(LORA_TARGETS),
-        modules_to_save=["classifier"],
+        target_modules=LORA_TARGETS,
+        modules_to_save=["classifier", *of_labels],
     )
     return get_peft_model(model, lora)
 
