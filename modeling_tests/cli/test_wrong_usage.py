@@ -11,7 +11,9 @@ from pathlib import Path
 
 import av
 import pytest
+import torch
 from media_files import moving_frames, write_video
+from safetensors.torch import save
 
 pytest.importorskip("accelerate")
 pytest.importorskip("evaluate")
@@ -62,6 +64,13 @@ FILES = {
     "path.jsonl": '{"path": 1, "label": "a"}\n',
     "label.jsonl": '{"path": "a.mp4", "label": ["a"]}\n',
     "unknown_argument.json": '{"zebra": 1}',
+    "two_rows.safetensors": save({"embeddings": torch.zeros(2, 4)}),
+    "three_rows.safetensors": save({"embeddings": torch.zeros(3, 4)}),
+    "vector.safetensors": save({"embeddings": torch.zeros(2)}),
+    "not_a_number.safetensors": save({"embeddings": torch.full((2, 4), float("nan"))}),
+    "infinite.safetensors": save({"embeddings": torch.full((2, 4), float("inf"))}),
+    "cut.safetensors": save({"embeddings": torch.zeros(2, 4)})[:-1],
+    "text.safetensors": "text",
 }
 
 
@@ -164,6 +173,9 @@ OF_A_MODEL = [
 ]
 HIERARCHIES = [f"{name}.json" for name in ("circle", "circle_above", "own_parent", "strange", "nobody", "numbers")]
 HIERARCHIES += [f"{name}.json" for name in ("nameless", "list", "null", "cut", "deep", "binary")]
+HIERARCHIES += ["", "gone.json", "empty", "a.mp4"]
+EMBEDDINGS = [f"{name}.safetensors" for name in ("three_rows", "vector", "not_a_number", "infinite", "cut", "text")]
+EMBEDDINGS += ["", "gone.safetensors", "empty", "a.mp4"]
 # Behind `fal label a.mp4`.
 LABEL = [
     *OF_A_MODEL,
@@ -183,7 +195,7 @@ LABEL = [
     *(["--timeline", *case] for case in each("--min-length", "nan", "inf", "-1", "x", "")),
     ["--timeline", "--window", "1", "--hop", "2"],
     *([name, "0.1"] for name in ("--window", "--hop", "--threshold", "--hysteresis", "--min-length")),
-    *each("--hierarchy", "", "gone.json", "empty", "a.mp4", *HIERARCHIES),
+    *each("--hierarchy", *HIERARCHIES),
     *each("--output", "", ".", "empty", "empty/", "gone/", "labels", "labels.xlsx", ".jsonl", os.devnull),
     *each("--output", "folder.jsonl", "file/labels.jsonl", "labels.jsonl/", "{name}.jsonl", "folder_journal.jsonl"),
     *each("--output", "foreign.jsonl", f"{'long' * 80}.jsonl"),
@@ -247,6 +259,8 @@ def test_watch_refuses(refuse, case):
     refuse("watch", *MODEL, "a.mp4", *case)
 
 
+# Labels as tokens of a model of two blocks.
+TOKENS = ["--label_attention", "label", "--label_integration_layer", "1"]
 # Behind `fal train` with all that it needs.
 TRAIN = [
     *each("--model_name_or_path", "", *(name for name in UNUSABLE_MODELS if name not in ("regression", "two_labels"))),
@@ -262,6 +276,12 @@ TRAIN = [
     *each("--frame_stride", *NO_NUMBERS),
     *each("--problem_type", "", "regression"),
     *each("--drop_path_rate", "nan", "1", "-1", "x"),
+    *each("--label_attention", "", "zebra", "divided"),
+    *each("--label_integration_layer", "0", "1", "x", ""),
+    *(["--label_attention", "label", *case] for case in each("--label_integration_layer", "2", "-1")),
+    *each("--hierarchy", *HIERARCHIES),
+    *each("--label_embeddings", "two_rows.safetensors"),
+    *([*TOKENS, *case] for case in each("--label_embeddings", *EMBEDDINGS)),
     *each("--freeze_layers", "99", "-1", "x"),
     *each("--lora_rank", "-1", "x"),
     *each("--lora_alpha", "0", "-1", "x"),
@@ -340,6 +360,10 @@ CONVERT = [
     *each("--time-table", "", "zebra"),
     *each("--num-attention-heads", *NO_NUMBERS),
     *each("--labels", ""),
+    *each("--label-attention", "", "zebra"),
+    *each("--label-integration-layer", "1.5", "-1", "x", ""),
+    *each("--hierarchy", *(name for name in HIERARCHIES if name != "strange.json")),
+    *each("--label-embeddings", *(name for name in EMBEDDINGS if name != "three_rows.safetensors")),
     *each("--preprocessing", "", "zebra"),
     *each("--dtype", "", "int8"),
     *each("--max-shard-size", "GB", "5", *NO_NUMBERS),

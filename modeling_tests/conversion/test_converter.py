@@ -769,3 +769,100 @@ def test_a_source_can_be_looked_at_without_converting_it(vit_folder):
     assert source.layout.name == "transformers ViT"
     assert source.is_image_model and source.has_head
     assert source.config.hidden_size == WIDTH
+
+
+# ---- labels as tokens ----
+
+HIERARCHY = {"thing 0": "low", "thing 1": "low", "thing 2": "high", "low": "any", "high": "any"}
+
+
+@pytest.fixture
+def token_files(tmp_path) -> dict:
+    """Options with a hierarchy above the labels of the ViT, and embeddings of all of them."""
+    (tmp_path / "hierarchy.json").write_text(json.dumps(HIERARCHY))
+    save_file({"embeddings": torch.arange(6.0 * (CLASSES + 3)).view(-1, 6)}, tmp_path / "rows.safetensors")
+    return {"hierarchy": tmp_path / "hierarchy.json", "label_embeddings": tmp_path / "rows.safetensors"}
+
+
+@pytest.mark.parametrize("attention_type", ATTENTION_TYPES)
+def test_labels_become_tokens_and_divided_ones_leave_the_features_as_they_are(
+    vit_folder, tmp_path, token_files, attention_type
+):
+    options = ConversionOptions(attention_type=attention_type, num_frames=FRAMES)
+    convert(vit_folder, tmp_path / "plain", options)
+    tokens = {"label_attention": "divided", "label_integration_layer": 1, **token_files}
+    conversion = convert(vit_folder, tmp_path / "tokens", replace(options, **tokens))
+    plain, model = load(tmp_path / "plain"), load(tmp_path / "tokens")
+    clip = moving_clip()
+    features, expected = model.fal(clip), plain.fal(clip)
+    assert torch.equal(features.last_hidden_state, expected.last_hidden_state)
+    assert torch.equal(features.pooler_output, expected.pooler_output)
+    assert torch.equal(model.classifier.weight, plain.classifier.weight)
+    assert torch.equal(model.fal.label_embeddings.embeddings.weight, torch.arange(6.0 * (CLASSES + 3)).view(-1, 6))
+    assert model.config.label_space.num_levels == 3
+    assert conversion.comparison.output == "CLS embedding"
+    assert "CLS embedding" in (tmp_path / "tokens" / "README.md").read_text()
+    assert "new" in conversion.summary() and "rows.safetensors" in conversion.summary()["new"]
+
+
+@pytest.mark.parametrize("label_attention", ["label", "unified"])
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("kind", ["image", "video", "FAL"])
+def test_labels_that_change_the_features_are_compared_before_that(
+    vit_folder, timesformer_folder, tmp_path, output, label_attention, layer, kind
+):
+    tiny_model(grid=(FRAMES, 4, 4), patch_size=PATCH).save_pretrained(tmp_path / "fal")
+    source = {"image": vit_folder, "video": timesformer_folder, "FAL": tmp_path / "fal"}[kind]
+    options = ConversionOptions(label_attention=label_attention, label_integration_layer=layer)
+    conversion = convert(source, output, options)
+    model_layers = conversion.config.num_hidden_layers
+    assert conversion.comparison.output == "CLS token before the labels"
+    left_out = {name for name in conversion.left_out if name.startswith("fal.layers.")}
+    expected = range(layer, model_layers) if label_attention == "label" else ()
+    assert {int(name.split(".")[2]) for name in left_out} == set(expected)
+    model = load(output)
+    assert model.config.label_attention == label_attention
+    assert torch.isfinite(model(moving_clip()).label_logits).all()
+
+
+@pytest.mark.parametrize("label_attention", ["label", "unified", "divided"])
+def test_a_source_with_labels_as_tokens_keeps_them_at_another_size(tmp_path, output, label_attention):
+    fields = {"id2label": dict(enumerate("abcde")), "label_hierarchy": {"a": "vowel", "e": "vowel"}}
+    fields |= {"label_attention": label_attention, "label_integration_layer": 1, "label_embedding_size": 6}
+    model = tiny_model(grid=(FRAMES, 4, 4), patch_size=PATCH, **fields)
+    model.save_pretrained(tmp_path / "fal")
+    conversion = convert(tmp_path / "fal", output, ConversionOptions(num_frames=2))
+    assert conversion.comparison.output == "logits" and not conversion.new and not conversion.left_out
+    converted = load(output)
+    assert converted.config.label_hierarchy == fields["label_hierarchy"]
+    clip = moving_clip(frames=2)
+    torch.testing.assert_close(converted(clip).label_logits, model(clip).label_logits, atol=1e-5, rtol=1e-5)
+    for options in ({"label_attention": "none"}, {"new_head": True}, {"label_integration_layer": 0}):
+        with pytest.raises(
+            ConversionError, match=f"expected its own labels.*without {next(iter(options))}; fal train"
+        ):
+            convert(tmp_path / "fal", tmp_path / "other", ConversionOptions(**options))
+    model.fal.save_pretrained(tmp_path / "base")
+    headless = convert(tmp_path / "base", tmp_path / "with_head")
+    assert headless.config.label_space == model.config.label_space and "classifier.weight" in headless.new
+
+
+def test_label_options_that_do_not_fit_the_source_are_refused(vit_folder, tmp_path, output, token_files):
+    layers = ConversionOptions(label_attention="divided")
+    with pytest.raises(ConversionError, match=r"expected a label_integration_layer in \[0, 1\]"):
+        convert(vit_folder, output, layers)
+    save_file({"embeddings": torch.zeros(2, 6)}, tmp_path / "rows.safetensors")
+    tokens = {"label_attention": "divided", "label_integration_layer": 1}
+    with pytest.raises(ConversionError, match=rf"rows.safetensors: expected a row for each of {CLASSES + 3} labels"):
+        convert(vit_folder, output, ConversionOptions(**tokens, **token_files))
+    (tmp_path / "hierarchy.json").write_text('{"zebra": "animal"}')
+    with pytest.raises(ConversionError, match=r"hierarchy\.json: zebra: expected labels of the model"):
+        convert(vit_folder, output, ConversionOptions(hierarchy=token_files["hierarchy"]))
+    assert not output.exists()
+
+
+def test_the_card_of_labels_as_tokens_says_that_they_are_untrained(vit_folder, output, token_files):
+    convert(vit_folder, output, ConversionOptions(label_attention="divided", label_integration_layer=1, **token_files))
+    card = (output / "README.md").read_text()
+    assert f"{CLASSES} labels and 3 above them, levels: 3; tokens (`divided`) from block 2 on" in card
+    assert "The weights of its labels as tokens are untrained" in card

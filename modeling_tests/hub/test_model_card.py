@@ -16,7 +16,13 @@ from tiny_fal import tiny_config, tiny_model
 from warm_python import WarmPython
 
 from fal_hf import FALConfig, FALVideoProcessor
-from fal_hf.hub.model_card import Evaluation, build_model_card, count_parameters_and_gflop, write_model_card
+from fal_hf.hub.model_card import (
+    Evaluation,
+    build_model_card,
+    count_parameters_and_gflop,
+    describe_model,
+    write_model_card,
+)
 from fal_hf.hub.publish import add_code
 from fal_hf.labeling.labeler import DEFAULT_CHECKPOINT
 from fal_hf.model.attention_schemes import ATTENTION_TYPES
@@ -113,6 +119,22 @@ def test_parameters_and_gflop_are_the_model_s(attention_type):
     parameters, gflop = count_parameters_and_gflop(config)
     assert parameters == sum(parameter.numel() for parameter in tiny_model(config).parameters())
     assert gflop > 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "row"),
+    [
+        ({}, None),
+        ({"label_hierarchy": {"LABEL_0": "x"}}, "5 labels and 1 above them, levels: 2"),
+        (
+            {"label_attention": "unified", "label_integration_layer": 1},
+            "5 labels and 0 above them, levels: 1; tokens (`unified`) from block 2 on",
+        ),
+    ],
+)
+def test_the_label_space_is_a_row_where_it_is_more_than_labels(fields, row):
+    text = describe_model(tiny_config(**fields))
+    assert f"| label space | {row} |" in text if row else "label space" not in text
 
 
 def test_gflop_are_two_for_a_multiply_add():

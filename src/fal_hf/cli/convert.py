@@ -9,7 +9,8 @@ from ..conversion.errors import ConversionError
 from ..conversion.options import ConversionOptions, Dtype, Preprocessing, Resize, TimeTable
 from ..conversion.sources import require_name
 from ..model.attention_schemes import ATTENTION_TYPES
-from .arguments import filled, positive_int
+from ..model.label_space import LABEL_ATTENTIONS
+from .arguments import filled, non_negative_int, positive_int
 from .loading import notice
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a FAL folder at --output")
     add_model_options(parser.add_argument_group("the model"))
+    add_label_options(parser.add_argument_group("labels as tokens"))
     add_pixel_options(parser.add_argument_group("labels and pixels"))
     add_output_options(parser.add_argument_group("the folder"))
     add_hub_options(parser.add_argument_group("the Hub"))
@@ -90,6 +92,27 @@ def add_model_options(group: argparse._ArgumentGroup) -> None:
         "each)",
     )
     group.add_argument("--new-head", action="store_true", help="leave the source's head out and draw a new one")
+
+
+def add_label_options(group: argparse._ArgumentGroup) -> None:
+    """Adds what labels are as tokens."""
+    group.add_argument(
+        "--label-attention",
+        choices=LABEL_ATTENTIONS,
+        help="makes tokens of the labels, which are to be trained (default: none; a source that has some keeps them)",
+    )
+    group.add_argument(
+        "--label-integration-layer", type=non_negative_int, metavar="N", help="blocks before them (default: 8)"
+    )
+    group.add_argument(
+        "--hierarchy", type=filled, metavar="FILE", help="JSON of label and parent (default: the source's)"
+    )
+    group.add_argument(
+        "--label-embeddings",
+        type=filled,
+        metavar="FILE",
+        help=".safetensors with a row for each label, then for those above them (default: random)",
+    )
 
 
 def add_pixel_options(group: argparse._ArgumentGroup) -> None:
@@ -175,6 +198,10 @@ def convert_with_progress(arguments: argparse.Namespace) -> "Conversion":
     with notice(f"{arguments.parser.prog}: loading torch ..."):
         try:
             options = read_options(arguments)
+            if options.hierarchy is not None or options.label_embeddings is not None:
+                from ..conversion.label_tokens import read_label_files
+
+                read_label_files(options)
         except ConversionError as error:
             arguments.parser.error(str(error))
         from tqdm import tqdm

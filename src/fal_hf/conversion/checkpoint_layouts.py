@@ -46,7 +46,7 @@ Tensors = dict[str, torch.Tensor]
 
 # ---- layouts: which names a source has ----
 
-FAL_RENAMINGS = [WeightRenaming(r"^(embeddings|layers|layernorm)\.", r"fal.\1.")]
+FAL_RENAMINGS = [WeightRenaming(r"^((label_)?(embeddings|layers)|layernorm)\.", r"fal.\1.")]
 
 TIMESFORMER_RENAMINGS = [WeightRenaming(r"^(embeddings|encoder|layernorm)\.", r"timesformer.\1.")]
 
@@ -241,6 +241,10 @@ DECLARED_ONLY = (
     "cls_in_temporal_attention",
     "classifier_hidden_size",
     "problem_type",
+    "label_attention",
+    "label_integration_layer",
+    "label_embedding_size",
+    "label_hierarchy",
 )
 POSITION_TABLE, TIME_TABLE = "fal.embeddings.position_embeddings", "fal.embeddings.time_embeddings"
 PATCH_KERNEL = "fal.embeddings.patch_embeddings.projection.weight"
@@ -496,8 +500,11 @@ def find_config(
     settings.setdefault("cls_in_temporal_attention", False)  # as in every published TimeSformer
     if "num_attention_heads" not in settings:
         settings["num_attention_heads"] = num_attention_heads or _assume_heads(path, measured["hidden_size"])
-    if "num_labels" in measured and "id2label" in declared:
+    has_labels = "num_labels" in measured or settings.get("label_attention", "none") != "none"
+    if has_labels and "id2label" in declared:
         settings["id2label"] = declared["id2label"]
+    else:
+        settings.pop("label_hierarchy", None)
     return make_config(path, settings)
 
 
@@ -513,10 +520,10 @@ def _assume_heads(path: Path, width: int) -> int:
 
 def measure(path: Path, tensors: Tensors, declared: dict[str, Any]) -> dict[str, Any]:
     """The fields of a configuration that tensors tell; the patch kernel is yet a convolution's."""
-    steps = set(re.findall(r"\.steps\.(\w+)\.", " ".join(tensors)))
+    steps = set(re.findall(r"\.layers\.\d+\.steps\.(\w+)\.", " ".join(tensors)))
     blocks = {
         "hidden_size": _shape(path, tensors, "fal.embeddings.cls_token", 3)[-1],
-        "num_hidden_layers": _count_layers(path, tensors),
+        "num_hidden_layers": _count_layers(path, tensors, of_labels=declared.get("label_attention") == "label"),
         "intermediate_size": _shape(path, tensors, "fal.layers.0.mlp.fc1.weight", 2)[0],
         "qkv_bias": f"fal.layers.0.steps.{MAIN_STEP}.attention.qkv.bias" in tensors,
         "attention_type": _find_scheme(path, steps, TIME_TABLE in tensors, declared),
@@ -569,11 +576,14 @@ def _find_tables(path: Path, scheme: str, tensors: Tensors, declared: dict[str, 
     return declared.get("position_embedding_type", "space_time") if scheme == "space_only" else "space_only"
 
 
-def _count_layers(path: Path, tensors: Tensors) -> int:
-    numbers = {int(match[1]) for name in tensors if (match := re.match(r"fal\.layers\.(\d{1,6})\.", name))}
-    if numbers != set(range(len(numbers))):
+def _count_layers(path: Path, tensors: Tensors, *, of_labels: bool) -> int:
+    """The blocks of features; with label attention those behind them, of labels alone, count as well."""
+    kinds = r"fal\.(?:label_)?layers" if of_labels else r"fal\.layers"
+    found = {match[0] for name in tensors if (match := re.match(kinds + r"\.\d{1,6}(?=\.)", name))}
+    numbers = [int(name.rpartition(".")[2]) for name in found if name.startswith("fal.layers.")]
+    if sorted(numbers) != list(range(len(numbers))):
         raise ConversionError(f"{path}: expected blocks 0 to {len(numbers) - 1}, got {sorted(numbers)}")
-    return len(numbers)
+    return len(found)
 
 
 # The steps beyond the main one, where they tell a scheme.

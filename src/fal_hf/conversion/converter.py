@@ -26,7 +26,7 @@ from transformers import (
 )
 from transformers.utils import CONFIG_NAME
 
-from ..hub.model_card import write_model_card
+from ..hub.model_card import describe_label_space, write_model_card
 from ..hub.publish import add_code
 from ..model.attention_schemes import ATTENTION_SCHEMES, MAIN_STEP, Grid
 from ..model.configuration_fal import FALConfig
@@ -36,9 +36,10 @@ from ..model.modeling_fal import (
     FALVideoClassifierForVideoClassification,
     resize_positions,
     resize_times,
+    run_layers,
 )
 from ..model.video_processing_fal import FALVideoProcessor
-from .checkpoint_files import read_json, read_labels
+from .checkpoint_files import read_json, read_labels, shorten
 from .checkpoint_layouts import (
     POSITION_TABLE,
     TIME_TABLE,
@@ -50,6 +51,7 @@ from .checkpoint_layouts import (
     read_source,
 )
 from .errors import ConversionError
+from .label_tokens import LABEL_WEIGHTS, label_fields
 from .options import ConversionOptions
 
 Model = TypeVar("Model", bound=PreTrainedModel)
@@ -57,6 +59,7 @@ Model = TypeVar("Model", bound=PreTrainedModel)
 # What `convert` does one after another.
 STAGES = ("reading", "converting", "writing", "comparing with the source")
 
+LABEL_TABLE = "fal.label_embeddings.embeddings.weight"
 KEPT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -68,7 +71,8 @@ class Comparison:
     Args:
         difference: The largest difference of two numbers.
         scale: The largest of the source's numbers, or 1 where that is larger; the tolerance is a share of it.
-        output: "logits", or "CLS embedding" where the head is new.
+        output: "logits"; "CLS embedding" where the head is new, or labels are new as tokens; "CLS token before the
+            labels" where these change what follows.
         model: The class that computed the source's numbers.
         clip: The clip that both saw.
     """
@@ -126,7 +130,8 @@ class Conversion:
             "clip": f"{frames} frames of {rows * patch} x {columns * patch}, patches of {patch} x {patch}",
             "blocks": f"{self.config.num_hidden_layers} of width {self.config.hidden_size}, {self.source.heads}",
             "parameters": f"{self.num_parameters:,} in {str(self.dtype).removeprefix('torch.')}",
-            "labels": f"{self.config.num_labels}: {_shorten(list((self.config.id2label or {}).values()))}",
+            "labels": f"{self.config.num_labels}: {shorten(list((self.config.id2label or {}).values()))}",
+            "label space": describe_label_space(self.config),
             "tensors": (
                 f"{len(self.used)} of the source, {len(self.copied)} of extra steps, {len(self.new)} new, "
                 f"{len(self.left_out)} left out"
@@ -149,11 +154,7 @@ def _by_reason(reasons: dict[str, str]) -> str:
     names: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         names.setdefault(reason, []).append(name)
-    return "; ".join(f"{_shorten(sharing)} ({reason})" for reason, sharing in names.items())
-
-
-def _shorten(names: list[str], *, at_most: int = 4) -> str:
-    return ", ".join(names if len(names) <= at_most else [*names[:at_most], "..."])
+    return "; ".join(f"{shorten(sharing)} ({reason})" for reason, sharing in names.items())
 
 
 def _numbers(values: Any) -> str:
@@ -196,9 +197,12 @@ def convert(
     labels = None if options.labels is None else read_labels(options.labels)
     on_stage(STAGES[0])
     found = read_source(source, options)
-    config = target_config(found, options, labels)
+    config, embeddings = target_config(found, options, labels)
     on_stage(STAGES[1])
     adapted = adapt(found, config, options)
+    if embeddings is not None:
+        adapted.tensors[LABEL_TABLE] = embeddings
+        adapted.new[LABEL_TABLE] = f"from {Path(str(options.label_embeddings)).name}"
     model = build_model(found, adapted, config, options)
     processor = make_processor(found, config, bgr=options.bgr)
     with tempfile.TemporaryDirectory(dir=_make_parent(output), prefix=f".{output.name}-") as workplace:
@@ -207,9 +211,9 @@ def convert(
         model.save_pretrained(folder, max_shard_size=options.max_shard_size)
         processor.save_pretrained(folder)
         on_stage(STAGES[3])
-        comparison = compare(folder, found, dtype=model.dtype, keeps_head=_keeps_head(adapted))
+        comparison = compare(folder, found, dtype=model.dtype, adapted=adapted)
         _require_parity(found.path, comparison, options.tolerance)
-        _add_code_and_card(folder, found, options, comparison)
+        _add_code_and_card(folder, found, options, comparison, has_new_tokens=_has_new_tokens(adapted))
         _move(folder, output, Path(workplace))
     return Conversion(
         output=output,
@@ -221,7 +225,7 @@ def convert(
         resized=adapted.resized,
         copied=adapted.copied,
         new=adapted.new,
-        left_out=found.left_out | _replaced_head(found, options),
+        left_out=found.left_out | _replaced(found, config, options),
         processor=processor,
         comparison=comparison,
     )
@@ -230,8 +234,14 @@ def convert(
 # ---- the model ----
 
 
-def target_config(source: Source, options: ConversionOptions, labels: list[str] | None) -> FALConfig:
-    """The configuration of the converted model, with the names of its classes where they are given."""
+def target_config(
+    source: Source, options: ConversionOptions, labels: list[str] | None
+) -> tuple[FALConfig, torch.Tensor | None]:
+    """
+    The configuration of the converted model, with the names of its classes where they are given, and the embeddings of
+    its labels as tokens, where these are given.
+    """
+    _require_own_tokens(source, options)
     old, scheme = source.config, _target_scheme(source, options)
     settings = old.to_dict()
     settings = {name: settings[name] for name in FALConfig.__annotations__ if name in settings}
@@ -252,9 +262,23 @@ def target_config(source: Source, options: ConversionOptions, labels: list[str] 
                 "starts a head for them"
             )
         settings["id2label"] = dict(enumerate(labels))
-    elif not keeps_head:
+    elif not keeps_head and old.label_attention == "none":
         settings["id2label"] = {0: "LABEL_0", 1: "LABEL_1"}
-    return make_config(source.path, settings)
+    names = settings["id2label"]
+    of_labels, embeddings = label_fields(old, options, [names[number] for number in range(len(names))])
+    return make_config(source.path, settings | of_labels), embeddings
+
+
+def _require_own_tokens(source: Source, options: ConversionOptions) -> None:
+    """Labels as tokens that a source has are trained for its labels."""
+    if source.config.label_attention != "none":
+        names = ("label_attention", "label_integration_layer", "hierarchy", "label_embeddings", "labels", "new_head")
+        given = [name for name in names if getattr(options, name) != getattr(ConversionOptions, name)]
+        if given:
+            raise ConversionError(
+                f"{source.path}: expected its own labels, which it has as tokens, without {', '.join(given)}; "
+                "fal train goes on from it with others"
+            )
 
 
 def _target_scheme(source: Source, options: ConversionOptions) -> str:
@@ -273,7 +297,7 @@ def adapt(source: Source, config: FALConfig, options: ConversionOptions) -> Adap
     """The source's tensors for another scheme, size and head; tensors of a new head are not among them."""
     adapted = Adapted()
     tables = resize_tables(source, config, is_smooth=options.resize == "smooth")
-    replaced = _replaced_head(source, options)
+    replaced = _replaced(source, config, options)
     kept = {name: tensor for name, tensor in source.tensors.items() if name not in replaced}
     for name, shape in expected_shapes(config).items():
         if name in tables:
@@ -283,7 +307,7 @@ def adapt(source: Source, config: FALConfig, options: ConversionOptions) -> Adap
         elif name in kept:
             adapted.tensors[name] = kept[name]
             adapted.used.append(name)
-        elif _is_of_head(name):
+        elif name.startswith(("classifier.", *LABEL_WEIGHTS)):
             adapted.new[name] = "drawn at random"
         elif name == TIME_TABLE:
             adapted.tensors[name] = _start_time_table(source, shape, options.time_table)
@@ -298,10 +322,14 @@ def _is_of_head(name: str) -> bool:
     return name.startswith("classifier.")
 
 
-def _replaced_head(source: Source, options: ConversionOptions) -> dict[str, str]:
-    """Names of the source's tensors that a new head takes the place of, with the reason."""
-    replaced = [name for name in source.tensors if _is_of_head(name) and options.new_head]
-    return dict.fromkeys(replaced, "replaced by a new head")
+def _replaced(source: Source, config: FALConfig, options: ConversionOptions) -> dict[str, str]:
+    """Names of the source's tensors that have no place beside a new head, or behind labels alone, with the reason."""
+    heads = [name for name in source.tensors if _is_of_head(name) and options.new_head]
+    blocks = []
+    if config.label_attention == "label":
+        behind = tuple(f"fal.layers.{i}." for i in range(config.label_integration_layer, config.num_hidden_layers))
+        blocks = [name for name in source.tensors if name.startswith(behind)]
+    return dict.fromkeys(heads, "replaced by a new head") | dict.fromkeys(blocks, "from there on only labels go on")
 
 
 def _start_extra_step(tensors: Tensors, name: str) -> torch.Tensor:
@@ -420,8 +448,12 @@ def _keeps_head(adapted: Adapted) -> bool:
     return not any(_is_of_head(name) for name in adapted.new)
 
 
+def _has_new_tokens(adapted: Adapted) -> bool:
+    return any(name.startswith(LABEL_WEIGHTS) for name in adapted.new)
+
+
 @torch.no_grad()
-def compare(folder: Path, source: Source, *, dtype: torch.dtype, keeps_head: bool) -> Comparison:
+def compare(folder: Path, source: Source, *, dtype: torch.dtype, adapted: Adapted) -> Comparison:
     """
     Loads a converted folder and the source's model and compares what they compute, in float32.
 
@@ -429,9 +461,12 @@ def compare(folder: Path, source: Source, *, dtype: torch.dtype, keeps_head: boo
     frame all the time; the clip is one frame long for joint attention, one column of patches for axial and a single
     patch for sparse local-global attention, for these see other patches than an image model does on larger clips. A
     time table that is not zero is set to zero for this. The source's weights are rounded to the precision of the
-    folder's, and its tables are the folder's where they were resized.
+    folder's, and its tables are the folder's where they were resized. Where labels are new as tokens, the features are
+    compared: the CLS embedding where they do not change it yet, else the CLS token before them.
     """
-    model_class = FALVideoClassifierForVideoClassification if keeps_head else FALModel
+    has_new_tokens = _has_new_tokens(adapted)
+    keeps_logits = _keeps_head(adapted) and not has_new_tokens
+    model_class = FALVideoClassifierForVideoClassification if keeps_logits else FALModel
     model = model_class.from_pretrained(folder, dtype=torch.float32).eval()
     embeddings = (model.fal if isinstance(model, FALVideoClassifierForVideoClassification) else model).embeddings
     config, grid = model.config, model.config.grid_size
@@ -443,14 +478,22 @@ def compare(folder: Path, source: Source, *, dtype: torch.dtype, keeps_head: boo
     patch = config.patch_size
     shape = (1, 1 if source.is_image_model else frames, config.num_channels, rows * patch, columns * patch)
     clip = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    original = load_original(source, embeddings, grid, dtype=dtype, keeps_head=keeps_head)
-    expected = _result(original(clip[:, 0] if isinstance(original, ViTForImageClassification | ViTModel) else clip))
-    result = _result(model(clip.expand(-1, frames, -1, -1, -1)))
+    original = load_original(source, embeddings, grid, dtype=dtype, keeps_head=keeps_logits)
+    seen = clip[:, 0] if isinstance(original, ViTForImageClassification | ViTModel) else clip
+    shown = clip.expand(-1, frames, -1, -1, -1)
+    if isinstance(model, FALModel) and has_new_tokens and config.label_attention != "divided":
+        output = "CLS token before the labels"
+        expected = original(seen, output_hidden_states=True).hidden_states[config.label_integration_layer][0, 0]
+        tokens, token_grid = model.embeddings(shown)
+        result = run_layers(list(model.layers)[: config.label_integration_layer], tokens, token_grid)[0, 0]
+    else:
+        output = "logits" if keeps_logits else "CLS embedding"
+        expected, result = _result(original(seen)), _result(model(shown))
     kind = "still" if source.is_image_model else "moving"
     return Comparison(
         difference=(result - expected).abs().max().item(),
         scale=max(expected.abs().max().item(), 1.0),
-        output="logits" if keeps_head else "CLS embedding",
+        output=output,
         model=type(original).__name__,
         clip=f"a {kind} clip of {frames} x {rows * patch} x {columns * patch}",
     )
@@ -502,7 +545,7 @@ def _original_config(source: Source, config_class: type[PreTrainedConfig], *, gr
     # typed as a whole number in one of the classes, and of no effect on results
     names = config_class.__annotations__.keys() - {"drop_path_rate"}
     settings = {name: value for name, value in (settings | size).items() if name in names}
-    settings["num_labels"] = source.config.num_labels
+    settings["id2label"] = source.config.id2label
     return config_class(**settings)
 
 
@@ -517,12 +560,18 @@ def _require_parity(path: Path, comparison: Comparison, tolerance: float) -> Non
 # ---- the folder ----
 
 
-def _add_code_and_card(folder: Path, source: Source, options: ConversionOptions, comparison: Comparison) -> None:
+def _add_code_and_card(
+    folder: Path, source: Source, options: ConversionOptions, comparison: Comparison, *, has_new_tokens: bool
+) -> None:
     if options.with_code:
         add_code(folder)
     origin = f"Converted from `{source.name}` ({source.layout.name}): {comparison}."
     if source.assumes_heads:
         origin += f" The source does not tell its attention heads: {source.heads}."
+    if has_new_tokens:
+        origin += (
+            " The weights of its labels as tokens are untrained: its scores mean nothing before it is fine-tuned."
+        )
     base_model = options.base_model or source.hub_id
     write_model_card(folder, license=options.license, base_model=base_model, origin=origin, repo_id=options.repo_id)
 

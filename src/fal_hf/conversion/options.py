@@ -11,6 +11,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..model.attention_schemes import ATTENTION_TYPES
+from ..model.label_space import LABEL_ATTENTIONS
 from .errors import ConversionError
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ class ConversionOptions:
             reference (positions along the flat sequence of patches).
         labels: A file of names, see [`read_labels`]; as many as the head has classes.
         new_head: Whether to leave the source's head out; the new one is drawn at random, for `labels` or two classes.
+        label_attention: `"label"`, `"unified"` or `"divided"` makes tokens of the labels, for a source that has none;
+            their weights are drawn at random. With `"divided"` features stay what they are until these are trained.
+        label_integration_layer: Blocks that come before them, at least 0; 8 unless given.
+        hierarchy: A JSON file of label and parent; the source's unless given.
+        label_embeddings: A `.safetensors` file of the tokens' embeddings, a row for each label and each parent.
         num_attention_heads: At least 1; for a source without a configuration, whose heads are else assumed to be those
             of published models: of 64 channels each, but for some widths.
         preprocessing: Mean, standard deviation and resampling of a family instead of the source's own: 0.45 and 0.225
@@ -69,6 +75,10 @@ class ConversionOptions:
     resize: Resize = "smooth"
     labels: str | PathLike | None = None
     new_head: bool = False
+    label_attention: str | None = None
+    label_integration_layer: int | None = None
+    hierarchy: str | PathLike | None = None
+    label_embeddings: str | PathLike | None = None
     num_attention_heads: int | None = None
     preprocessing: Preprocessing | None = None
     bgr: bool = False
@@ -84,6 +94,7 @@ class ConversionOptions:
     def __post_init__(self):
         self._require_choice("attention_type", self.attention_type, (None, *ATTENTION_TYPES))
         self._require_choice("time_table", self.time_table, get_args(TimeTable))
+        self._require_choice("label_attention", self.label_attention, (None, *LABEL_ATTENTIONS))
         self._require_choice("resize", self.resize, get_args(Resize))
         self._require_choice("preprocessing", self.preprocessing, (None, *get_args(Preprocessing)))
         self._require_choice("dtype", self.dtype_name, (None, *get_args(Dtype)))
@@ -91,6 +102,9 @@ class ConversionOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConversionError(f"{name}: expected a whole number of at least 1, got {value}")
+        if (self.label_integration_layer or 0) < 0:
+            layer = self.label_integration_layer
+            raise ConversionError(f"label_integration_layer: expected a whole number of at least 0, got {layer}")
         if not self.tolerance >= 0:
             raise ConversionError(f"tolerance: expected a number of at least 0, got {self.tolerance}")
         self._require_license()

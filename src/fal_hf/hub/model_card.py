@@ -208,10 +208,23 @@ def describe_model(config: FALConfig) -> str:
         "attention": f"`{config.attention_type}`{order}",
         "clip": f"{frames} frames of {rows * patch} × {columns * patch} pixels in patches of {patch} × {patch}",
         "blocks": f"{config.num_hidden_layers} of width {config.hidden_size}, {config.num_attention_heads} heads",
+        "label space": describe_label_space(config),
         "parameters": f"{parameters:,}",
         "cost": f"{gflop:.3g} GFLOP a clip (matrix products; a multiply-add is two)",
     }
-    return _as_table(rows_of_table)
+    return _as_table({name: text for name, text in rows_of_table.items() if text})
+
+
+def describe_label_space(config: FALConfig) -> str:
+    """What stands above the labels, and how they take part as tokens; empty where there is neither."""
+    has_tokens = config.label_attention != "none"
+    if config.label_hierarchy is None and not has_tokens:
+        return ""
+    space = config.label_space
+    num_above = len(space.names) - space.num_labels
+    text = f"{space.num_labels} labels and {num_above} above them, levels: {space.num_levels}"
+    tokens = f"; tokens (`{config.label_attention}`) from block {config.label_integration_layer + 1} on"
+    return text + (tokens if has_tokens else "")
 
 
 def count_parameters_and_gflop(config: FALConfig) -> tuple[int, float]:
