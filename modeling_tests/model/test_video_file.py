@@ -15,6 +15,7 @@ import av
 import numpy as np
 import pytest
 from media_files import SlowStartFile, change_bytes, cut_bytes, moving_frames, write_audio, write_video
+from PIL import Image
 
 from fal_hf.model import video_file, video_measuring, video_source
 from fal_hf.model.video_file import VideoError, VideoFile, VideoFrame, name_of, probe, read_frames
@@ -698,6 +699,12 @@ def test_scripts_and_playlists_of_other_files_are_refused(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     with pytest.raises(VideoError, match=rf"{name}: is a script or playlist"):
         probe(tmp_path / name)
+
+
+def test_the_name_of_an_image_stands_for_no_other_images(tmp_path):
+    for name, level in (("a000.png", 0), ("a001.png", 80), ("a%03d.png", 160)):
+        Image.fromarray(np.full((16, 16, 3), level, np.uint8)).save(tmp_path / name)
+    assert read_frames(tmp_path / "a%03d.png").frames[:, 0, 0, 0].tolist() == [160]
 
 
 def test_the_url_of_a_file_is_its_path(tmp_path):

@@ -193,7 +193,8 @@ class VideoSource:
         if not is_url(video):
             # A playlist in disguise must not make us read other places.
             video, timeout, protocols = self._local_file(), None, "file"
-        options = {"max_pixels": str(self.max_pixels), "protocol_whitelist": protocols}
+        # The name of an image is no pattern of the names of others.
+        options = {"max_pixels": str(self.max_pixels), "protocol_whitelist": protocols, "pattern_type": "none"}
         return av.open(video, mode="r", options=options, metadata_errors="replace", timeout=timeout)
 
     def _local_file(self) -> str | BinaryIO:
