@@ -156,18 +156,17 @@ DEPTHS = {"movement": 0, "still": 0, "turn": 1, "zoom": 1, "pan": 2, "wide": 2, 
 
 
 def naive_level_loss(model, outputs, rows: list[list[str | None]]) -> torch.Tensor:
-    """The mean over the levels of the cross-entropy among a level's labels, of the clips that have one there."""
-    names, by_level = list(model.config.label_space.names), []
+    """The sum over clips and levels of the cross-entropy among a level's labels, where a clip has one there."""
+    names, losses = list(model.config.label_space.names), []
     for level in range(4):
         members = [name for name in names if DEPTHS[name] == level]
         scores = outputs.label_logits[:, [names.index(name) for name in members]]
-        losses = [
+        losses += [
             F.cross_entropy(scores[row], torch.tensor(members.index(path[level])))
             for row, path in enumerate(rows)
             if level < len(path) and path[level] is not None
         ]
-        by_level.append(torch.stack(losses).mean() if losses else torch.zeros(()))
-    return torch.stack(by_level).mean()
+    return torch.stack(losses).sum()
 
 
 @every_label_attention
@@ -175,8 +174,8 @@ def test_the_loss_of_one_label_has_a_part_for_each_level(label_attention):
     model = tiny_model(label_config(label_attention))
     clip, labels = random_clip(model.config, batch=4), torch.tensor([0, 2, 3, 4])
     outputs = model(clip, labels=labels)
-    expected = F.cross_entropy(outputs.logits, labels) + naive_level_loss(model, outputs, paths(labels))
-    torch.testing.assert_close(outputs.loss, expected)
+    level_loss = naive_level_loss(model, outputs, paths(labels)) / (len(labels) * 4)
+    torch.testing.assert_close(outputs.loss, F.cross_entropy(outputs.logits, labels) + level_loss)
 
 
 def test_a_label_a_level_may_be_given_and_be_unknown():
@@ -185,7 +184,8 @@ def test_a_label_a_level_may_be_given_and_be_unknown():
     rows = [["movement", "turn", "pan", "left"], ["movement", None, None, None], ["still", None, None, None]]
     labels = torch.tensor([[-100 if name is None else numbers[name] for name in row] for row in rows])
     outputs = model(random_clip(model.config, batch=3), labels=labels)
-    torch.testing.assert_close(outputs.loss, naive_level_loss(model, outputs, rows))
+    num_known = sum(name is not None for row in rows for name in row)
+    torch.testing.assert_close(outputs.loss, naive_level_loss(model, outputs, rows) / num_known)
 
 
 def test_several_labels_make_those_above_them_true():
@@ -198,13 +198,21 @@ def test_several_labels_make_those_above_them_true():
     torch.testing.assert_close(outputs.loss, F.binary_cross_entropy_with_logits(outputs.label_logits, targets))
 
 
-@pytest.mark.parametrize("labels", [torch.tensor([0, 2, 3, 4]), torch.eye(5)[[0, 2, 3, 4]]])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        torch.tensor([0, 2, 3, 4]),
+        torch.tensor([0, -100, 3, 4]),
+        torch.tensor([[7, 5, 4, 0], [7, -100, -100, -100], [3, -100, -100, -100], [7, 6, 2, -100]]),
+        torch.eye(5)[[0, 2, 3, 4]],
+    ],
+)
 def test_accumulated_losses_are_those_of_the_large_batch(labels):
     problem_type = "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
     model = tiny_model(label_config("divided", problem_type=problem_type))
     clip = random_clip(model.config, batch=4)
-    num_items = torch.tensor(labels.numel())
-    whole = model(clip, labels=labels, num_items_in_batch=num_items).loss
+    num_items = (labels != -100).sum()
+    whole = model(clip, labels=labels).loss
     halves = [model(clip[part], labels=labels[part], num_items_in_batch=num_items).loss for part in ([0, 1], [2, 3])]
     torch.testing.assert_close(sum(halves), whole)
 

@@ -50,7 +50,7 @@ def test_the_loss_of_shares_is_the_mean_of_the_levels_cross_entropies(num_items)
     for level in range(4):
         columns = [number for number, each in enumerate(SPACE.levels) if each == level]
         total = F.cross_entropy(label_logits[:, columns], targets[:, columns], reduction="sum")
-        by_level.append(total / (num_items or targets[:, columns].sum().clamp(min=1)))
+        by_level.append(total / (num_items or 4))
     torch.testing.assert_close(TREE.level_loss(label_logits, targets, num_items), torch.stack(by_level).mean())
 
 

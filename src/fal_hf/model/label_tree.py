@@ -85,16 +85,17 @@ class FALLabelTree(nn.Module):
 
         Args:
             label_logits: The scores of all labels, `(B, N)`.
-            targets: Their shares, `(B, N)`; a clip whose shares on a level are 0 is left out there.
-            num_items: What the sum over the clips is divided by; the shares of each level unless given.
+            targets: Their shares, `(B, N)`; a clip whose shares on a level are 0 adds nothing there.
+            num_items: What the sum over the clips is divided by; the clips that have any share unless given.
         """
         levels, by_level = self.levels.to(label_logits.device), []
+        num_items = (targets > 0).any(dim=1).sum().clamp(min=1) if num_items is None else num_items
         for level in range(self.space.num_levels):
             is_elsewhere = levels != level
             scores = label_logits.float().masked_fill(is_elsewhere, float("-inf")).log_softmax(dim=1)
             shares = targets.masked_fill(is_elsewhere, 0.0)
             total = -(scores.masked_fill(is_elsewhere, 0.0) * shares).sum()
-            by_level.append(total / (shares.sum().clamp(min=1) if num_items is None else num_items))
+            by_level.append(total / num_items)
         return torch.stack(by_level).mean()
 
 

@@ -835,7 +835,7 @@ class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
     ) -> torch.Tensor:
         """
         The loss with labels above: several labels make those above them true as well; to the loss of one label comes
-        the mean of the levels' losses, each among the labels of one level; with a label a level it is that mean.
+        the mean of the levels' losses, each among the labels of one level; with a label a level it is that alone.
         """
         tree, num_items = self.label_tree, kwargs.get("num_items_in_batch")
         if labels.is_floating_point():
@@ -846,8 +846,9 @@ class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
         numbers = labels if labels.ndim == 2 else labels[:, None]
         targets = torch.zeros_like(label_logits, dtype=torch.float32)
         targets = targets.scatter_add(1, numbers.clamp(min=0), (numbers >= 0).float())
-        if labels.ndim == 2:
-            return tree.level_loss(label_logits, targets, num_items)
+        if labels.ndim == 2:  # an item is a label of a level
+            num_known = (labels >= 0).sum().clamp(min=1) if num_items is None else num_items
+            return tree.level_loss(label_logits, targets, num_known / labels.shape[1])
         level_loss = tree.level_loss(label_logits, tree.lift(targets, "sum"), num_items)
         return level_loss + self.compute_flat_loss(labels, logits, **kwargs)
 
