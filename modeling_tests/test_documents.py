@@ -34,6 +34,7 @@ SHORTENED = {
     "python examples/fine_tuning/run_video_classification.py": "--max_steps 2 --use_cpu",
     "python studies/temporal_order.py": "--train-clips 2 --test-clips 1 --epochs 1 --attention space_only "
     "--positions space_time",
+    "python studies/labels_as_tokens.py": "--train-clips 2 --test-clips 1 --epochs 1 --cases 0",
     "python benchmarks/forward.py": "--frames 2 --attention divided_space_time --dtypes float32 --modes inference "
     "--repeats 1",
     "python benchmarks/label_attention.py": "--preset fal-small --frames 1 --labels 10 --runs 1",
