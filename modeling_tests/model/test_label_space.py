@@ -18,6 +18,10 @@ def test_those_above_the_labels_stand_behind_them():
     assert space.path(0) == (4, 3, 0) and space.path(5) == (5,)
 
 
+def test_a_hundred_levels_are_not_too_many():
+    assert LabelSpace.of(("0",), {str(n): str(n + 1) for n in range(99)}).num_levels == 100
+
+
 def test_without_a_hierarchy_all_labels_are_of_one_level():
     space = LabelSpace.of(LABELS)
     assert space.names == LABELS and set(space.parents) == {-1} and space.num_levels == 1
@@ -37,6 +41,12 @@ def test_names_in_any_script_and_thousands_of_them():
         (LABELS, {"a": "b", "b": "a"}, "expected a hierarchy, got a label that is its own ancestor"),
         (LABELS, {"left": 3}, "expected an object of label and parent"),
         (LABELS, ["left"], "expected an object of label and parent"),
+        (
+            ("0",),
+            {str(n): str(n + 1) for n in range(100)},
+            "0: expected at most 100 levels, got more above this label",
+        ),
+        (("0",), {str(n): str(n + 1) for n in reversed(range(100_000))}, "expected at most 100 levels"),
         (("left", "left"), {"left": "pan"}, "left: expected labels that differ below a hierarchy"),
     ],
 )

@@ -22,6 +22,9 @@ LABEL_STEPS: dict[str, tuple[str, ...]] = {
 }
 LABEL_ATTENTIONS = tuple(LABEL_STEPS)
 
+# Far above any taxonomy; each level is a step of every loss and score.
+MOST_LEVELS = 100
+
 # The name under which a model returns the weights of each step.
 LABEL_MAPS = {
     "level": "level_attentions",
@@ -92,19 +95,23 @@ class LabelSpace:
 
 
 def check_hierarchy(hierarchy: Mapping[str, str]) -> None:
-    """Refuses, by a ValueError, what is no mapping of label to parent, an empty one, and one with a circle."""
+    """Refuses, by a ValueError, what is no mapping of label to parent, an empty, circular or endlessly deep one."""
     if not isinstance(hierarchy, Mapping) or not all(isinstance(name, str) and name for name in hierarchy.values()):
         raise ValueError('expected an object of label and parent, {"pan_left": "pan", ...}')
     if not hierarchy:
         raise ValueError('expected a parent at least, {"pan_left": "pan", ...}, got none')
-    done: set[str] = set()
-    for name in hierarchy:
-        path = {name}
-        while name not in done and (name := hierarchy.get(name, "")):
+    levels: dict[str, int] = {}
+    for label in hierarchy:
+        name, path = label, {}
+        while name in hierarchy and name not in levels:
             if name in path:
                 raise ValueError(f"{name}: expected a hierarchy, got a label that is its own ancestor")
-            path.add(name)
-        done |= path
+            path[name] = None
+            name = hierarchy[name]
+        for level, member in enumerate(reversed(path), start=levels.get(name, 0) + 1):
+            levels[member] = level
+        if levels[label] >= MOST_LEVELS:
+            raise ValueError(f"{label}: expected at most {MOST_LEVELS} levels, got more above this label")
 
 
 def read_parents(path: str | PathLike) -> dict[str, str]:
