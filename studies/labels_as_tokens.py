@@ -14,7 +14,6 @@ import argparse
 import json
 import math
 import sys
-import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -22,14 +21,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from small_training import train_small
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
-from transformers import TrainingArguments
 
 from fal_hf import FALConfig, FALVideoClassifierForVideoClassification
-from fal_hf.training import AugmentationArguments, DataArguments, EvaluationArguments, ModelArguments, write_video
+from fal_hf.training import DataArguments, EvaluationArguments, ModelArguments, write_video
 from fal_hf.training import evaluate as evaluate_model
-from fal_hf.training import train as train_model
 from fal_hf.training.metrics import wilson_interval
 
 NUM_FRAMES = 8
@@ -123,10 +121,10 @@ def train(folder: Path, case: Case, *, epochs: int, seed: int, use_cpu: bool) ->
     output_dir = folder / f"{case.attention}-{case.layer}-{case.size}-{case.has_hierarchy}-{epochs}-{seed}"
     overrides = SIZES | ({} if case.attention == "none" else {"label_embedding_size": case.size})
     tokens = {"label_attention": case.attention, "label_integration_layer": case.layer}
-    start = time.perf_counter()
-    train_model(
-        data=DataArguments(train_dir=str(folder / "train"), train_val_split=0.0),
-        model=ModelArguments(
+    result, seconds = train_small(
+        output_dir,
+        DataArguments(train_dir=str(folder / "train"), train_val_split=0.0),
+        ModelArguments(
             config_name="fal-small",
             config_overrides=",".join(f"{name}={value}" for name, value in overrides.items()),
             num_frames=NUM_FRAMES,
@@ -134,24 +132,11 @@ def train(folder: Path, case: Case, *, epochs: int, seed: int, use_cpu: bool) ->
             hierarchy=str(folder / "hierarchy.json") if case.has_hierarchy else None,
             **({} if case.attention == "none" else tokens),
         ),
-        augmentation=AugmentationArguments(short_side_min=SIDE, short_side_max=SIDE),
-        training=TrainingArguments(
-            output_dir=str(output_dir),
-            num_train_epochs=epochs,
-            per_device_train_batch_size=16,
-            learning_rate=2e-3,
-            lr_scheduler_type="cosine",
-            warmup_steps=0.1,
-            weight_decay=0.05,
-            save_strategy="no",
-            logging_strategy="no",
-            report_to="none",
-            seed=seed,
-            disable_tqdm=True,
-            use_cpu=use_cpu,
-        ),
+        epochs=epochs,
+        seed=seed,
+        use_cpu=use_cpu,
     )
-    return output_dir / "model", time.perf_counter() - start
+    return result.model_dir, seconds
 
 
 def count_gflop(model: Path) -> float:

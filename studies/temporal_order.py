@@ -11,18 +11,16 @@ divided attention, for each kind of position embedding (its table 4). One table 
 import argparse
 import math
 import sys
-import time
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
+from small_training import train_small
 from tqdm import tqdm
-from transformers import TrainingArguments
 
 from fal_hf.model.attention_schemes import ATTENTION_TYPES
 from fal_hf.model.configuration_fal import POSITION_EMBEDDING_TYPES
-from fal_hf.training import AugmentationArguments, DataArguments, ModelArguments, write_video
-from fal_hf.training import train as train_model
+from fal_hf.training import DataArguments, ModelArguments, write_video
 from fal_hf.training.metrics import wilson_interval
 
 NUM_FRAMES = 8
@@ -71,33 +69,20 @@ def train(
     folder: Path, *, attention: str, positions: str, epochs: int, seed: int, use_cpu: bool
 ) -> tuple[float, float]:
     """Trains one model; returns its accuracy on the test clips, and the seconds that took."""
-    start = time.perf_counter()
-    result = train_model(
-        data=DataArguments(train_dir=str(folder / "train"), test_dir=str(folder / "test"), train_val_split=0.0),
-        model=ModelArguments(
+    result, seconds = train_small(
+        folder / f"{attention}-{positions}-{epochs}-{seed}",
+        DataArguments(train_dir=str(folder / "train"), test_dir=str(folder / "test"), train_val_split=0.0),
+        ModelArguments(
             config_name="fal-small",
             config_overrides=f"{SIZES},attention_type={attention},position_embedding_type={positions}",
             num_frames=NUM_FRAMES,
             image_size=SIDE,
         ),
-        augmentation=AugmentationArguments(short_side_min=SIDE, short_side_max=SIDE),
-        training=TrainingArguments(
-            output_dir=str(folder / f"{attention}-{positions}-{epochs}-{seed}"),
-            num_train_epochs=epochs,
-            per_device_train_batch_size=16,
-            learning_rate=2e-3,
-            lr_scheduler_type="cosine",
-            warmup_steps=0.1,
-            weight_decay=0.05,
-            save_strategy="no",
-            logging_strategy="no",
-            report_to="none",
-            seed=seed,
-            disable_tqdm=True,
-            use_cpu=use_cpu,
-        ),
+        epochs=epochs,
+        seed=seed,
+        use_cpu=use_cpu,
     )
-    return result.figures["test"]["accuracy"], time.perf_counter() - start
+    return result.figures["test"]["accuracy"], seconds
 
 
 def main():

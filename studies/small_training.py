@@ -1,0 +1,37 @@
+"""How the studies train their small models from nothing."""
+
+import time
+from pathlib import Path
+
+from transformers import TrainingArguments
+
+from fal_hf.training import AugmentationArguments, DataArguments, ModelArguments, train
+from fal_hf.training.result import TrainingResult
+
+
+def train_small(
+    output_dir: Path, data: DataArguments, model: ModelArguments, *, epochs: int, seed: int, use_cpu: bool
+) -> tuple[TrainingResult, float]:
+    """Trains one model on clips of its own size; returns the result, and the seconds that took."""
+    start = time.perf_counter()
+    result = train(
+        data=data,
+        model=model,
+        augmentation=AugmentationArguments(short_side_min=model.image_size, short_side_max=model.image_size),
+        training=TrainingArguments(
+            output_dir=str(output_dir),
+            num_train_epochs=epochs,
+            per_device_train_batch_size=16,
+            learning_rate=2e-3,
+            lr_scheduler_type="cosine",
+            warmup_steps=0.1,
+            weight_decay=0.05,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            seed=seed,
+            disable_tqdm=True,
+            use_cpu=use_cpu,
+        ),
+    )
+    return result, time.perf_counter() - start
