@@ -2,6 +2,7 @@
 
 import importlib
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,12 +36,25 @@ def media() -> Path:
     return folder
 
 
+@contextmanager
+def shared_folder(folder: Path):
+    """A folder that several tests read; the last of them fails where one wrote into it."""
+
+    def state() -> dict[str, int]:
+        return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+    before = state()
+    yield folder
+    assert state() == before, f"a test changed {folder}, which others read: let it write to `tmp_path`"
+
+
 @pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory) -> Path:
+def tiny_checkpoint(tmp_path_factory):
     """A folder with a tiny model of the labels a to e and its processors, which take three clips a video."""
     from tiny_fal import write_tiny_checkpoint
 
-    return write_tiny_checkpoint(tmp_path_factory.mktemp("tiny_checkpoint"))
+    with shared_folder(write_tiny_checkpoint(tmp_path_factory.mktemp("tiny_checkpoint"))) as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -50,17 +64,18 @@ def output(tmp_path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def vit_folder(tmp_path_factory) -> Path:
+def vit_folder(tmp_path_factory):
     """A folder with a tiny image ViT of transformers."""
     from foreign_checkpoints import CLASSES, tiny_vit
 
     folder = tmp_path_factory.mktemp("vit")
     tiny_vit(id2label={i: f"thing {i}" for i in range(CLASSES)}).save_pretrained(folder)
-    return folder
+    with shared_folder(folder):
+        yield folder
 
 
 @pytest.fixture(scope="session")
-def timesformer_folder(tmp_path_factory) -> Path:
+def timesformer_folder(tmp_path_factory):
     """A folder with a tiny TimeSformer of transformers."""
     from foreign_checkpoints import CLASSES, tiny_timesformer
     from transformers import TimesformerForVideoClassification
@@ -68,7 +83,8 @@ def timesformer_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("timesformer")
     labels = {i: f"action {i}" for i in range(CLASSES)}
     tiny_timesformer(TimesformerForVideoClassification, id2label=labels).save_pretrained(folder)
-    return folder
+    with shared_folder(folder):
+        yield folder
 
 
 @pytest.fixture(scope="session")

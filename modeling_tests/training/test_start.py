@@ -69,18 +69,12 @@ def test_a_model_from_nothing_has_the_sizes_that_are_asked_for():
     assert (processor.num_frames, processor.crop_size.height) == (4, 32)
 
 
-def test_the_processor_takes_another_distance_of_frames(tiny_checkpoint):
+def test_the_processor_takes_another_distance_of_frames(tiny_checkpoint, tmp_path):
     arguments = ModelArguments(frame_interval_seconds=0.5, num_frames=6)
     processor = build_processor(arguments, tiny_checkpoint, None)
     assert (processor.num_frames, processor.frame_interval_seconds) == (6, 0.5)
-    spread = build_processor(ModelArguments(spread_frames=True), processor_folder(processor, tiny_checkpoint), None)
-    assert spread.frame_interval_seconds is None
-
-
-def processor_folder(processor: FALVideoProcessor, folder: Path) -> Path:
-    target = folder / "timed"
-    processor.save_pretrained(target)
-    return target
+    processor.save_pretrained(tmp_path)
+    assert build_processor(ModelArguments(spread_frames=True), tmp_path, None).frame_interval_seconds is None
 
 
 def test_frozen_parts_have_no_gradient():
