@@ -12,7 +12,7 @@ from tiny_fal import random_clip, tiny_config, tiny_model
 pytest.importorskip("accelerate")
 pytest.importorskip("sklearn")
 
-from fal_hf import FALVideoClassifierForVideoClassification, FALVideoProcessor
+from fal_hf import FALVideoClassifierForVideoClassification
 from fal_hf.training.data import SINGLE_LABEL
 from fal_hf.training.start import (
     ModelArguments,
