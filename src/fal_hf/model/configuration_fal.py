@@ -10,10 +10,12 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils.auto_docstring import auto_docstring
 
 from .attention_schemes import ATTENTION_TYPES
-from .label_space import LABEL_ATTENTIONS, LabelSpace
+from .label_space import LABEL_ATTENTIONS, LabelSpace, check_prompt
 
 ATTENTION_ORDERS = ("time_space", "space_time", "parallel")
 POSITION_EMBEDDING_TYPES = ("space_time", "space_only", "none")
+NORM_LAYOUTS = ("vit", "clip")
+CLASSIFIER_TYPES = ("linear", "similarity")
 # Far above any model; the layers of a damaged file's number would take hours to make.
 MOST_LAYERS = 1000
 
@@ -87,8 +89,15 @@ class FALConfig(PreTrainedConfig):
     cls_in_temporal_attention (`bool`, defaults to `True`):
         Whether the CLS token is a key of the temporal step, as the paper's equation has it. TimeSformer
         checkpoints leave it out: a `config.json` without this entry is read as `False`.
+    norm_layout (`str`, defaults to `"vit"`):
+        Where layer norms stand besides those of the blocks: `"vit"`, after the last block, with space-only attention
+        on the average of the frames' CLS tokens; `"clip"`, before the first block as well, and the last one on each
+        frame's CLS token before they are averaged, as CLIP's image embeddings are.
+    classifier_type (`str`, defaults to `"linear"`):
+        How a clip is scored: `"linear"`, by a head that is trained for the labels; `"similarity"`, by the cosine of
+        its projected embedding and the labels' embeddings, which leaves the labels open to change.
     classifier_hidden_size (`int`, *optional*):
-        Width of the hidden layer of the classification head. `None` is a linear head.
+        Width of the hidden layer of a linear classification head. `None` is a Linear by itself.
     label_attention (`str`, defaults to `"none"`):
         How labels take part as tokens (paper, sections 4.1 and 4.2): `"none"`; `"label"`, where from the integration
         layer on only they go on; `"unified"`, one attention over features and labels; `"divided"`, attention within
@@ -96,7 +105,10 @@ class FALConfig(PreTrainedConfig):
     label_integration_layer (`int`, defaults to 8):
         Blocks that come before the labels (paper, section 4.4); below `num_hidden_layers`.
     label_embedding_size (`int`, defaults to 768):
-        Width of the labels' embeddings, which are projected to `hidden_size` (paper, section 4.4).
+        Width of the labels' embeddings, which are projected to `hidden_size` (paper, section 4.4), and to which a
+        clip's is projected for their similarity.
+    label_prompt (`str`, defaults to `"a video of {}"`):
+        The text that stands for a label where its embedding is computed from one, with `{}` in the label's place.
     label_hierarchy (`dict[str, str]`, *optional*):
         Label to its parent. Parents may have parents, and need not be labels of the model.
 
@@ -129,10 +141,13 @@ class FALConfig(PreTrainedConfig):
     attention_order: str = "time_space"
     position_embedding_type: str = "space_time"
     cls_in_temporal_attention: bool = True
+    norm_layout: str = "vit"
+    classifier_type: str = "linear"
     classifier_hidden_size: int | None = None
     label_attention: str = "none"
     label_integration_layer: int = 8
     label_embedding_size: int = 768
+    label_prompt: str = "a video of {}"
     label_hierarchy: dict[str, str] | None = None
 
     @property
@@ -199,6 +214,13 @@ class FALConfig(PreTrainedConfig):
                 f"got attention_type={self.attention_type!r}; leave attention_order at 'time_space'"
             )
         self._require_choice("hidden_act", tuple(ACT2FN))
+        self._require_choice("norm_layout", NORM_LAYOUTS)
+        self._require_choice("classifier_type", CLASSIFIER_TYPES)
+        if self.classifier_type == "similarity" and self.classifier_hidden_size is not None:
+            raise ValueError(
+                f"classifier_hidden_size={self.classifier_hidden_size} is a choice of a linear head only, got "
+                "classifier_type='similarity'; leave classifier_hidden_size at None"
+            )
         self._require_sizes()
         self._require_label_space()
         for field in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
@@ -215,6 +237,7 @@ class FALConfig(PreTrainedConfig):
 
     def _require_label_space(self):
         self._require_choice("label_attention", LABEL_ATTENTIONS)
+        check_prompt(self.label_prompt)
         last = self.num_hidden_layers - 1
         if self.label_attention != "none" and not 0 <= self.label_integration_layer <= last:
             raise ValueError(

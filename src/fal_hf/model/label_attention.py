@@ -8,13 +8,15 @@ Shapes: B clips, N label tokens (the model's labels, then those above them), F f
 D = hidden_size. Attention and MLP of the label layer are a quarter as wide as those of the features.
 """
 
+from typing import cast
+
 import torch
 from torch import nn
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_fal import FALConfig
-from .label_space import LABEL_STEPS
+from .label_space import LABEL_STEPS, LabelSpace
 from .label_tree import FALLabelTree
 from .multi_head_attention import FALMultiHeadAttention
 
@@ -23,22 +25,45 @@ NARROWING = 4
 CROSSINGS = ("features", "labels")
 
 
+class FALGivenEmbeddings(nn.Module):
+    """Embeddings of labels that are given and not trained, so that those of other labels mean the same."""
+
+    weight: torch.Tensor
+
+    def __init__(self, num_labels: int, size: int):
+        super().__init__()
+        self.register_buffer("weight", torch.empty(num_labels, size))
+
+    def forward(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Numbers of labels `(N,)` to their embeddings `(N, size)`."""
+        return nn.functional.embedding(numbers, self.weight)
+
+
 class FALLabelEmbeddings(nn.Module):
-    """The label tokens, and in `tree` who stands above whom."""
+    """The embeddings of labels, the tokens that they become, and in `tree` who stands above whom."""
 
     def __init__(self, config: FALConfig):
         super().__init__()
         self.config = config
-        self.embeddings = nn.Embedding(len(config.label_space.names), config.label_embedding_size)
-        self.projection = nn.Linear(config.label_embedding_size, config.hidden_size)
+        # CODEPATH: published checkpoints have a head for their own labels, but CLIP, whose labels are given
+        kind = FALGivenEmbeddings if config.classifier_type == "similarity" else nn.Embedding
+        self.embeddings = kind(len(config.label_space.names), config.label_embedding_size)
+        # CODEPATH: label embeddings that are only compared with are no tokens (section 4.2)
+        has_tokens = config.label_attention != "none"
+        self.projection = nn.Linear(config.label_embedding_size, config.hidden_size) if has_tokens else None
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.tree = FALLabelTree(config.label_space)
 
     def forward(self, batch: int) -> torch.Tensor:
         """Label tokens, `(B, N, D)`."""
         numbers = torch.arange(len(self.tree.parents), device=self.tree.parents.device)
-        tokens = self.dropout(self.projection(self.embeddings(numbers)))
+        tokens = self.dropout(cast(nn.Linear, self.projection)(self.embeddings(numbers)))
         return tokens[None].expand(batch, -1, -1)
+
+    def set_labels(self, space: LabelSpace, embeddings: torch.Tensor) -> None:
+        """Other labels, with their given embeddings `(N, size)`."""
+        self.embeddings.weight = embeddings.detach().to(self.embeddings.weight, copy=True)
+        self.tree = FALLabelTree(space).to(self.embeddings.weight.device)
 
     def masks(self) -> dict[str, torch.Tensor | None]:
         """What labels see of one another in each step among themselves, `(N, N)` to add to the scores; None: all."""
@@ -189,4 +214,12 @@ class FALLabelHead(nn.Module):
         return tree.lift(scores, "amax"), share.squeeze(-1)
 
 
-__all__ = ["FALGate", "FALLabelAttention", "FALLabelEmbeddings", "FALLabelHead", "FALLabelLayer", "FALLabelMLP"]
+__all__ = [
+    "FALGate",
+    "FALGivenEmbeddings",
+    "FALLabelAttention",
+    "FALLabelEmbeddings",
+    "FALLabelHead",
+    "FALLabelLayer",
+    "FALLabelMLP",
+]

@@ -94,6 +94,27 @@ class LabelSpace:
         return tuple(reversed(path))
 
 
+def check_labels(labels: Sequence[str]) -> None:
+    """Refuses, by a ValueError, what is no list of different names."""
+    expected = 'expected a list of labels, ["a dog runs", "a car turns"]'
+    if isinstance(labels, str) or not isinstance(labels, Sequence):
+        raise ValueError(f"{expected}, got {labels!r}")
+    if not labels:
+        raise ValueError(f"{expected}, got an empty one")
+    for label in labels:
+        if not isinstance(label, str) or not label.strip():
+            raise ValueError(f"{expected}, each a text, got {label!r} among them")
+    twice = [name for name, count in Counter(labels).items() if count > 1]
+    if twice:
+        raise ValueError(f"{expected} that differ, got {', '.join(twice[:3])} more than once")
+
+
+def check_prompt(prompt: str) -> None:
+    """Refuses, by a ValueError, a prompt that does not say once where the label goes."""
+    if not isinstance(prompt, str) or prompt.count("{}") != 1:
+        raise ValueError(f"expected a prompt with {{}} in the label's place, 'a video of {{}}', got {prompt!r}")
+
+
 def check_hierarchy(hierarchy: Mapping[str, str]) -> None:
     """Refuses, by a ValueError, what is no mapping of label to parent, an empty, circular or endlessly deep one."""
     if not isinstance(hierarchy, Mapping) or not all(isinstance(name, str) and name for name in hierarchy.values()):
@@ -130,4 +151,13 @@ def read_parents(path: str | PathLike) -> dict[str, str]:
     return parents
 
 
-__all__ = ["LABEL_ATTENTIONS", "LABEL_MAPS", "LABEL_STEPS", "LabelSpace", "check_hierarchy", "read_parents"]
+__all__ = [
+    "LABEL_ATTENTIONS",
+    "LABEL_MAPS",
+    "LABEL_STEPS",
+    "LabelSpace",
+    "check_hierarchy",
+    "check_labels",
+    "check_prompt",
+    "read_parents",
+]

@@ -11,9 +11,9 @@ attention, where each frame keeps a CLS token of its own (C = T) until they are 
 T, H and W are read from the input, never from the configuration.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from itertools import product
 from typing import Any, cast
 
@@ -39,13 +39,24 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .attention_schemes import ATTENTION_SCHEMES, MAIN_STEP, STEP_ATTENTIONS, Grid
 from .composed_linear import apply_linears
 from .configuration_fal import FALConfig
-from .label_attention import FALGate, FALLabelAttention, FALLabelEmbeddings, FALLabelHead, FALLabelLayer
-from .label_space import LABEL_MAPS, LABEL_STEPS
+from .label_attention import (
+    FALGate,
+    FALGivenEmbeddings,
+    FALLabelAttention,
+    FALLabelEmbeddings,
+    FALLabelHead,
+    FALLabelLayer,
+)
+from .label_space import LABEL_MAPS, LABEL_STEPS, LabelSpace, check_labels, check_prompt
 from .label_tree import FALLabelTree
 from .multi_head_attention import FALMultiHeadAttention
+from .text_encoder import HUB_ARGUMENTS, TextEncoder
 from .timesformer_names import register_timesformer_names
 
 Cell = tuple[slice, slice, slice]  # of time, rows and columns
+
+# The logarithm of the scale with which CLIP's training starts, 1 / 0.07.
+START_LOGIT_SCALE = 2.6592
 
 
 @auto_docstring(custom_intro="What [`FALModel`] returns.")
@@ -196,6 +207,12 @@ class FALEmbeddings(nn.Module):
             nn.Parameter(torch.empty(1, 1 + rows * columns, config.hidden_size)) if has_positions else None
         )
         self.time_embeddings = nn.Parameter(torch.empty(1, frames, config.hidden_size)) if has_times else None
+        # CODEPATH: CLIP has a norm before its first block; Vision Transformers have none
+        self.layernorm = (
+            nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+            if config.norm_layout == "clip"
+            else nn.Identity()
+        )
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = True) -> tuple[torch.Tensor, Grid]:
@@ -217,7 +234,7 @@ class FALEmbeddings(nn.Module):
             patches = patches + resize_times(self.time_embeddings, grid[0])[:, :, None, None]
         num_cls = frames if self.cls_per_frame else 1
         tokens = torch.cat([cls_token.expand(batch, num_cls, width), patches.flatten(1, 3)], dim=1)
-        return self.dropout(tokens), grid
+        return self.dropout(self.layernorm(tokens)), grid
 
 
 def resize_positions(table: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -608,10 +625,14 @@ class FALPreTrainedModel(PreTrainedModel):
         std = self.config.initializer_range
         if isinstance(module, FALZeroLinear):
             init.zeros_(module.weight)
-        elif isinstance(module, nn.Linear | nn.Embedding):
+        elif isinstance(module, nn.Linear | nn.Embedding | FALGivenEmbeddings):
             init.trunc_normal_(module.weight, std=std)
         elif isinstance(module, FALGate):
             init.zeros_(module.scale)
+        elif isinstance(module, FALSimilarityHead):
+            init.normal_(module.projection.weight, std=self.config.hidden_size**-0.5)
+            init.constant_(module.logit_scale, START_LOGIT_SCALE)
+            init.zeros_(module.logit_bias)
         elif isinstance(module, FALLabelTree):
             module.reset_buffers()
         elif isinstance(module, FALEmbeddings):
@@ -635,8 +656,9 @@ class FALModel(FALPreTrainedModel):
         num_layers = first if config.label_attention == "label" else config.num_hidden_layers
         self.layers = nn.ModuleList([FALLayer(config, index) for index in range(num_layers)])
         self.label_layers = nn.ModuleList([FALLabelLayer(config) for _ in range(num_label_layers)])
-        # CODEPATH: published checkpoints have no label tokens (section 4.2)
-        self.label_embeddings = FALLabelEmbeddings(config) if config.label_attention != "none" else None
+        # CODEPATH: published checkpoints have no label tokens (section 4.2), and a head for their own labels
+        has_label_embeddings = config.label_attention != "none" or config.classifier_type == "similarity"
+        self.label_embeddings = FALLabelEmbeddings(config) if has_label_embeddings else None
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.post_init()
 
@@ -664,18 +686,27 @@ class FALModel(FALPreTrainedModel):
         hidden_states, grid = self.embeddings(pixel_values, interpolate_pos_encoding)
         num_cls = hidden_states.shape[1] - grid[0] * grid[1] * grid[2]
         labels = None
-        if self.label_embeddings is None:
+        # CODEPATH: published checkpoints have no label tokens (section 4.2)
+        if self.config.label_attention == "none":
             hidden_states = run_layers(list(self.layers), hidden_states, grid, cls_only=cls_only, **kwargs)
         else:
             hidden_states, labels = self.integrate_labels(hidden_states, num_cls, grid, cls_only=cls_only, **kwargs)
             labels = self.layernorm(labels)
-        if num_cls > 1:
-            cls_token = hidden_states[:, :num_cls].mean(dim=1, keepdim=True)
-            hidden_states = torch.cat([cls_token, hidden_states[:, num_cls:]], dim=1)
-        last_hidden_state = self.layernorm(hidden_states)
+        last_hidden_state = self.join_frames(hidden_states, num_cls)
         return FALModelOutput(
             last_hidden_state=last_hidden_state, pooler_output=last_hidden_state[:, 0], label_hidden_state=labels
         )
+
+    def join_frames(self, hidden_states: torch.Tensor, num_cls: int) -> torch.Tensor:
+        """The last layer norm, and the frames' CLS tokens averaged: `(B, C + T·H·W, D)` to `(B, 1 + T·H·W, D)`."""
+        # CODEPATH: CLIP's embedding of an image ends with the norm; TimeSformer averages before it
+        norms_first = self.config.norm_layout == "clip"
+        if norms_first:
+            hidden_states = self.layernorm(hidden_states)
+        if num_cls > 1:
+            cls_token = hidden_states[:, :num_cls].mean(dim=1, keepdim=True)
+            hidden_states = torch.cat([cls_token, hidden_states[:, num_cls:]], dim=1)
+        return hidden_states if norms_first else self.layernorm(hidden_states)
 
     def integrate_labels(
         self, hidden_states: torch.Tensor, num_cls: int, grid: Grid, *, cls_only: bool, **kwargs
@@ -723,9 +754,29 @@ class FALClassificationHead(nn.Module):
         return self.out_proj(self.activation_fn(self.dense(pooled)))
 
 
+class FALSimilarityHead(nn.Module):
+    """
+    Scores by likeness, as CLIP's: the cosine of a clip's projected embedding and each label's embedding, times a
+    scale, plus a bias. The bias, which softmax does not see, is for scores that are independent of one another.
+    """
+
+    def __init__(self, config: FALConfig):
+        super().__init__()
+        self.projection = nn.Linear(config.hidden_size, config.label_embedding_size, bias=False)
+        self.logit_scale = nn.Parameter(torch.empty(()))  # its logarithm
+        self.logit_bias = nn.Parameter(torch.empty(()))
+
+    def forward(self, pooled: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        """A clip's embedding `(B, D)` and those of labels `(N, size)` to scores `(B, N)`, float32."""
+        clip = nn.functional.normalize(self.projection(pooled).float(), dim=-1)
+        labels = nn.functional.normalize(embeddings.float(), dim=-1)
+        return clip @ labels.T * self.logit_scale.float().exp() + self.logit_bias.float()
+
+
 @auto_docstring(
     custom_intro="""
-    FAL with a classification head on the clip's embedding: a Linear, or with `config.classifier_hidden_size` an MLP.
+    FAL with a classification head on the clip's embedding: a Linear, with `config.classifier_hidden_size` an MLP, or
+    with `config.classifier_type="similarity"` the likeness to the labels' embeddings, which `set_labels` changes.
     """
 )
 class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
@@ -736,14 +787,115 @@ class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
         super().__init__(config)
         self.num_labels: int = config.num_labels  # pyright: ignore[reportAttributeAccessIssue]  # never None here
         self.fal = FALModel(config)
-        # CODEPATH: published checkpoints have a linear head; the paper's is an MLP of one hidden layer (section 3.5)
-        if config.classifier_hidden_size is None:
+        # CODEPATH: published checkpoints have a linear head, but CLIP; the paper's is an MLP (section 3.5)
+        if config.classifier_type == "similarity":
+            self.classifier = FALSimilarityHead(config)
+        elif config.classifier_hidden_size is None:
             self.classifier = nn.Linear(config.hidden_size, self.num_labels)
         else:
             self.classifier = FALClassificationHead(config, config.classifier_hidden_size, self.num_labels)
         # CODEPATH: published checkpoints have no label tokens (section 4.2)
         self.label_head = FALLabelHead(config) if config.label_attention != "none" else None
+        self._text_source: Callable[[], TextEncoder | None] | None = None
+        self._text_encoder: TextEncoder | None = None
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """As `PreTrainedModel.from_pretrained`; a text tower beside the model is read when it is asked for."""
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        if pretrained_model_name_or_path is not None:
+            model = loaded[0] if isinstance(loaded, tuple) else loaded
+            where = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+            model._text_source = partial(TextEncoder.from_pretrained, pretrained_model_name_or_path, **where)
+        return loaded
+
+    def save_pretrained(self, save_directory, *args, is_main_process: bool = True, **kwargs):
+        """As `PreTrainedModel.save_pretrained`, with the text tower beside the model where it has one."""
+        text_encoder = self.text_encoder if is_main_process else None
+        if text_encoder is not None:
+            text_encoder.save_pretrained(save_directory)
+        return super().save_pretrained(save_directory, *args, is_main_process=is_main_process, **kwargs)
+
+    @property
+    def text_encoder(self) -> TextEncoder | None:
+        """What embeds the texts of labels; None where the model has no label embeddings or came without one."""
+        is_open = self.config.classifier_type == "similarity"
+        if self._text_encoder is None and self._text_source is not None and is_open:
+            self._text_encoder = self._text_source()
+        return self._text_encoder
+
+    @text_encoder.setter
+    def text_encoder(self, text_encoder: TextEncoder | None):
+        self._text_encoder = text_encoder
+
+    @torch.no_grad()
+    def set_labels(
+        self,
+        names: Sequence[str],
+        embeddings: torch.Tensor | None = None,
+        prompt: str | None = None,
+        hierarchy: Mapping[str, str] | None = None,
+    ) -> None:
+        r"""
+        Gives a model with label embeddings other labels; nothing is trained.
+
+        Args:
+            names (`list[str]`):
+                The labels, in the order of the scores.
+            embeddings (`torch.Tensor` of shape `(N, config.label_embedding_size)`, *optional*):
+                The embeddings of the labels, then of those above them in the order of `config.label_space`; the text
+                encoder's of the prompts unless given.
+            prompt (`str`, *optional*, defaults to `config.label_prompt`):
+                The text that stands for a label, with `{}` in its place.
+            hierarchy (`dict[str, str]`, *optional*):
+                Label to its parent. Labels as tokens have one if and only if they were trained with one.
+
+        Raises:
+            ValueError: the model has no label embeddings, or no text encoder where embeddings are not given; names are
+                missing or there twice; embeddings, prompt or hierarchy are of no use. The model is left as it is.
+        """
+        space, prompt = self._check_labels(names, prompt, hierarchy)
+        if embeddings is None:
+            embeddings = self._embed_texts([prompt.replace("{}", name) for name in space.names])
+        embeddings = torch.as_tensor(embeddings)
+        shape = (len(space.names), self.config.label_embedding_size)
+        if tuple(embeddings.shape) != shape:
+            raise ValueError(f"expected label embeddings of the shape {shape}, got {tuple(embeddings.shape)}")
+        if not torch.isfinite(embeddings).all():
+            raise ValueError("expected finite numbers as label embeddings, got others")
+        self.config.id2label = dict(enumerate(names))
+        self.config.label2id = {name: number for number, name in enumerate(names)}
+        self.config.label_hierarchy = None if hierarchy is None else dict(hierarchy)
+        self.config.label_prompt = prompt
+        self.num_labels = len(names)
+        cast(FALLabelEmbeddings, self.fal.label_embeddings).set_labels(space, embeddings)
+
+    def _check_labels(
+        self, names: Sequence[str], prompt: str | None, hierarchy: Mapping[str, str] | None
+    ) -> tuple[LabelSpace, str]:
+        """The space of labels that the model can be given, and the prompt."""
+        if self.config.classifier_type != "similarity":
+            raise ValueError(
+                "expected a model with label embeddings, got one with a head that is trained for "
+                f"{self.num_labels} labels; convert a CLIP with `fal convert openai/clip-vit-base-patch16 --labels "
+                "my.txt --output DIR`, or train with classifier_type='similarity'"
+            )
+        check_labels(names)
+        prompt = self.config.label_prompt if prompt is None else prompt
+        check_prompt(prompt)
+        if self.config.label_attention != "none" and (hierarchy is None) != (self.config.label_hierarchy is None):
+            expected, got = ("no hierarchy", "one") if self.config.label_hierarchy is None else ("a hierarchy", "none")
+            raise ValueError(f"hierarchy: expected {expected}, as the labels as tokens were trained with, got {got}")
+        return LabelSpace.of(names, hierarchy), prompt
+
+    def _embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        if self.text_encoder is None:
+            raise ValueError(
+                "expected a model that came with a text tower, or the embeddings of the labels: a CLIP that "
+                "`fal convert` has converted has one, in the folder `text`"
+            )
+        return self.text_encoder(texts)
 
     @can_return_tuple
     @auto_docstring
@@ -781,7 +933,7 @@ class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
             return_dict=True,
             **kwargs,
         )
-        logits, label_logits, label_share = self.classifier(outputs.pooler_output), None, None
+        logits, label_logits, label_share = self.score_features(outputs.pooler_output), None, None
         if self.label_head is not None:
             label_logits, label_share = self.score_labels(outputs, logits)
             logits = label_logits[:, : self.num_labels]
@@ -791,6 +943,14 @@ class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
         return FALVideoClassifierOutput(
             loss=loss, logits=logits, label_logits=label_logits, label_share=label_share, **captured
         )
+
+    def score_features(self, pooled: torch.Tensor) -> torch.Tensor:
+        """What the feature head says of the model's labels, `(B, num_labels)`, from the clip's embedding `(B, D)`."""
+        # CODEPATH: published checkpoints have a head for their own labels, but CLIP
+        if self.config.classifier_type == "similarity":
+            table = cast(FALLabelEmbeddings, self.fal.label_embeddings).embeddings.weight
+            return self.classifier(pooled, table[: self.num_labels])
+        return self.classifier(pooled)
 
     def score_labels(self, outputs: FALModelOutput, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The scores of all labels, `(B, N)`, and the share `(B,)` of the label tokens in them."""

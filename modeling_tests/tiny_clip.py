@@ -1,0 +1,56 @@
+"""Tiny CLIPs of transformers with a tokenizer of their own, for the tests."""
+
+import json
+from pathlib import Path
+
+import torch
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
+
+SIDE = 16
+PATCH_SIZE = 8
+
+
+def make_tokenizer(folder: Path) -> CLIPTokenizer:
+    """A tokenizer whose tokens are bytes, so that it takes texts in any script."""
+    letters = sorted(ByteLevel.alphabet())
+    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=77)
+
+
+def tiny_clip(tokenizer: CLIPTokenizer, *, seed: int = 0, hidden_act: str = "quick_gelu") -> CLIPModel:
+    """A CLIP in evaluation mode with large random weights, so that no part is hidden by small ones."""
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    shared = {**sizes, "hidden_act": hidden_act, "projection_dim": 12}
+    config = CLIPConfig(
+        text_config={
+            **shared,
+            "vocab_size": len(tokenizer),
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        },
+        vision_config={**shared, "image_size": SIDE, "patch_size": PATCH_SIZE},
+        projection_dim=12,
+    )
+    model = CLIPModel(config)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in sorted(model.named_parameters()):
+            if name != "logit_scale":
+                centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+                parameter.copy_(centre + 0.3 * torch.randn(parameter.shape, generator=generator))
+    return model.eval()
+
+
+def write_tiny_clip(folder: Path, **kwargs) -> CLIPModel:
+    """A CLIP, its tokenizer and its image processor in a folder as transformers saves them."""
+    tokenizer = make_tokenizer(folder)
+    model = tiny_clip(tokenizer, **kwargs)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
+    return model
