@@ -4,11 +4,16 @@ import json
 from pathlib import Path
 
 import torch
+from tiny_fal import tiny_config, tiny_model
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from fal_hf import FALVideoProcessor
+from fal_hf.model.text_encoder import TextEncoder
 
 SIDE = 16
 PATCH_SIZE = 8
+PROJECTION_DIM = 12
 
 
 def make_tokenizer(folder: Path) -> CLIPTokenizer:
@@ -24,7 +29,7 @@ def make_tokenizer(folder: Path) -> CLIPTokenizer:
 def tiny_clip(tokenizer: CLIPTokenizer, *, seed: int = 0, hidden_act: str = "quick_gelu") -> CLIPModel:
     """A CLIP in evaluation mode with large random weights, so that no part is hidden by small ones."""
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    shared = {**sizes, "hidden_act": hidden_act, "projection_dim": 12}
+    shared = {**sizes, "hidden_act": hidden_act, "projection_dim": PROJECTION_DIM}
     config = CLIPConfig(
         text_config={
             **shared,
@@ -34,7 +39,7 @@ def tiny_clip(tokenizer: CLIPTokenizer, *, seed: int = 0, hidden_act: str = "qui
             "pad_token_id": tokenizer.pad_token_id,
         },
         vision_config={**shared, "image_size": SIDE, "patch_size": PATCH_SIZE},
-        projection_dim=12,
+        projection_dim=PROJECTION_DIM,
     )
     model = CLIPModel(config)
     generator = torch.Generator().manual_seed(seed)
@@ -54,3 +59,25 @@ def write_tiny_clip(folder: Path, **kwargs) -> CLIPModel:
     tokenizer.save_pretrained(folder)
     CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
     return model
+
+
+def make_text_encoder(folder: Path) -> TextEncoder:
+    """The text tower of a tiny CLIP, and its tokenizer, whose files are written to a folder."""
+    tokenizer = make_tokenizer(folder)
+    clip = tiny_clip(tokenizer)
+    tower = CLIPTextModelWithProjection(clip.config.text_config)
+    tower.load_state_dict(clip.state_dict(), strict=False)
+    return TextEncoder(tower, tokenizer)
+
+
+def write_open_checkpoint(folder: Path, labels: list[str], **fields) -> Path:
+    """A folder with a tiny FAL that takes any labels, of one clip a video, with its processor and text tower."""
+    config = tiny_config(classifier_type="similarity", label_embedding_size=PROJECTION_DIM, **fields)
+    model = tiny_model(config)
+    model.text_encoder = make_text_encoder(folder / "text")
+    model.set_labels(labels)
+    model.save_pretrained(folder)
+    height, width = config.image_size
+    size, crop_size = {"shortest_edge": height}, {"height": height, "width": width}
+    FALVideoProcessor(num_frames=config.num_frames, size=size, crop_size=crop_size).save_pretrained(folder)
+    return folder
