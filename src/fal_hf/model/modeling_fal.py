@@ -208,11 +208,10 @@ class FALEmbeddings(nn.Module):
         )
         self.time_embeddings = nn.Parameter(torch.empty(1, frames, config.hidden_size)) if has_times else None
         # CODEPATH: CLIP has a norm before its first block; Vision Transformers have none
-        self.layernorm = (
-            nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-            if config.norm_layout == "clip"
-            else nn.Identity()
-        )
+        if config.norm_layout == "clip":
+            self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        else:
+            self.layernorm = nn.Identity()
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = True) -> tuple[torch.Tensor, Grid]:
@@ -625,10 +624,12 @@ class FALPreTrainedModel(PreTrainedModel):
         std = self.config.initializer_range
         if isinstance(module, FALZeroLinear):
             init.zeros_(module.weight)
-        elif isinstance(module, nn.Linear | nn.Embedding | FALGivenEmbeddings):
+        elif isinstance(module, nn.Linear | nn.Embedding):
             init.trunc_normal_(module.weight, std=std)
         elif isinstance(module, FALGate):
             init.zeros_(module.scale)
+        elif isinstance(module, FALGivenEmbeddings):
+            init.zeros_(module.weight)
         elif isinstance(module, FALSimilarityHead):
             init.normal_(module.projection.weight, std=self.config.hidden_size**-0.5)
             init.constant_(module.logit_scale, START_LOGIT_SCALE)
@@ -700,13 +701,9 @@ class FALModel(FALPreTrainedModel):
     def join_frames(self, hidden_states: torch.Tensor, num_cls: int) -> torch.Tensor:
         """The last layer norm, and the frames' CLS tokens averaged: `(B, C + T·H·W, D)` to `(B, 1 + T·H·W, D)`."""
         # CODEPATH: CLIP's embedding of an image ends with the norm; TimeSformer averages before it
-        norms_first = self.config.norm_layout == "clip"
-        if norms_first:
-            hidden_states = self.layernorm(hidden_states)
-        if num_cls > 1:
-            cls_token = hidden_states[:, :num_cls].mean(dim=1, keepdim=True)
-            hidden_states = torch.cat([cls_token, hidden_states[:, num_cls:]], dim=1)
-        return hidden_states if norms_first else self.layernorm(hidden_states)
+        if self.config.norm_layout == "clip":
+            return average_frames(self.layernorm(hidden_states), num_cls)
+        return self.layernorm(average_frames(hidden_states, num_cls))
 
     def integrate_labels(
         self, hidden_states: torch.Tensor, num_cls: int, grid: Grid, *, cls_only: bool, **kwargs
@@ -730,6 +727,14 @@ class FALModel(FALPreTrainedModel):
             is_last = index == self.config.num_hidden_layers - 1
             hidden_states = run_layers(block, hidden_states, grid, cls_only=cls_only and is_last, **kwargs)
         return hidden_states[:, :num_cls] if cls_only else hidden_states, labels
+
+
+def average_frames(hidden_states: torch.Tensor, num_cls: int) -> torch.Tensor:
+    """The CLS tokens of the frames, which come first, averaged: `(B, C + T·H·W, D)` to `(B, 1 + T·H·W, D)`."""
+    if num_cls == 1:
+        return hidden_states
+    cls_token = hidden_states[:, :num_cls].mean(dim=1, keepdim=True)
+    return torch.cat([cls_token, hidden_states[:, num_cls:]], dim=1)
 
 
 def run_layers(
@@ -785,11 +790,11 @@ class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
 
     def __init__(self, config: FALConfig):
         super().__init__(config)
-        self.num_labels: int = config.num_labels  # pyright: ignore[reportAttributeAccessIssue]  # never None here
         self.fal = FALModel(config)
-        # CODEPATH: published checkpoints have a linear head, but CLIP; the paper's is an MLP (section 3.5)
+        # CODEPATH: published checkpoints have a linear head, but CLIP, whose labels are given
         if config.classifier_type == "similarity":
             self.classifier = FALSimilarityHead(config)
+        # CODEPATH: published checkpoints have a linear head; the paper's is an MLP of one hidden layer (section 3.5)
         elif config.classifier_hidden_size is None:
             self.classifier = nn.Linear(config.hidden_size, self.num_labels)
         else:
@@ -799,6 +804,10 @@ class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
         self._text_source: Callable[[], TextEncoder | None] | None = None
         self._text_encoder: TextEncoder | None = None
         self.post_init()
+
+    @property
+    def num_labels(self) -> int:
+        return self.config.num_labels  # pyright: ignore[reportReturnType]  # never None here
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
@@ -868,7 +877,6 @@ class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
         self.config.label2id = {name: number for number, name in enumerate(names)}
         self.config.label_hierarchy = None if hierarchy is None else dict(hierarchy)
         self.config.label_prompt = prompt
-        self.num_labels = len(names)
         cast(FALLabelEmbeddings, self.fal.label_embeddings).set_labels(space, embeddings)
 
     def _check_labels(
@@ -884,8 +892,10 @@ class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
         check_labels(names)
         prompt = self.config.label_prompt if prompt is None else prompt
         check_prompt(prompt)
-        if self.config.label_attention != "none" and (hierarchy is None) != (self.config.label_hierarchy is None):
-            expected, got = ("no hierarchy", "one") if self.config.label_hierarchy is None else ("a hierarchy", "none")
+        has_hierarchy = self.config.label_hierarchy is not None
+        # CODEPATH: published checkpoints have no label tokens (section 4.2)
+        if self.config.label_attention != "none" and has_hierarchy != (hierarchy is not None):
+            expected, got = ("a hierarchy", "none") if has_hierarchy else ("no hierarchy", "one")
             raise ValueError(f"hierarchy: expected {expected}, as the labels as tokens were trained with, got {got}")
         return LabelSpace.of(names, hierarchy), prompt
 
