@@ -11,6 +11,7 @@ attention, where each frame keeps a CLS token of its own (C = T) until they are 
 T, H and W are read from the input, never from the configuration.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -777,6 +778,15 @@ class FALSimilarityHead(nn.Module):
         labels = nn.functional.normalize(embeddings.float(), dim=-1)
         return clip @ labels.T * self.logit_scale.float().exp() + self.logit_bias.float()
 
+    def check_bias(self) -> None:
+        """Warns where scores that are independent of one another were never trained."""
+        if self.logit_bias == 0:
+            warnings.warn(
+                "multi_label: this model has never been trained for scores that are independent of one another, they "
+                "will all be near one; fine-tune it with --problem_type multi_label_classification",
+                stacklevel=3,
+            )
+
 
 @auto_docstring(
     custom_intro="""
@@ -879,16 +889,20 @@ class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
         self.config.label_prompt = prompt
         cast(FALLabelEmbeddings, self.fal.label_embeddings).set_labels(space, embeddings)
 
-    def _check_labels(
-        self, names: Sequence[str], prompt: str | None, hierarchy: Mapping[str, str] | None
-    ) -> tuple[LabelSpace, str]:
-        """The space of labels that the model can be given, and the prompt."""
+    def require_label_embeddings(self) -> None:
+        """Refuses, by a ValueError, a model that cannot be given labels."""
         if self.config.classifier_type != "similarity":
             raise ValueError(
                 "expected a model with label embeddings, got one with a head that is trained for "
                 f"{self.num_labels} labels; convert a CLIP with `fal convert openai/clip-vit-base-patch16 --labels "
                 "my.txt --output DIR`, or train with classifier_type='similarity'"
             )
+
+    def _check_labels(
+        self, names: Sequence[str], prompt: str | None, hierarchy: Mapping[str, str] | None
+    ) -> tuple[LabelSpace, str]:
+        """The space of labels that the model can be given, and the prompt."""
+        self.require_label_embeddings()
         check_labels(names)
         prompt = self.config.label_prompt if prompt is None else prompt
         check_prompt(prompt)
