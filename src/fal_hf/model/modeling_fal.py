@@ -919,7 +919,7 @@ class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
                 "expected a model that came with a text tower, or the embeddings of the labels: a CLIP that "
                 "`fal convert` has converted has one, in the folder `text`"
             )
-        return self.text_encoder(texts)
+        return self.text_encoder(texts, self.device)
 
     @can_return_tuple
     @auto_docstring
