@@ -45,7 +45,7 @@ def label_fields(
     given = {name: getattr(options, name) for name in ("label_attention", "label_integration_layer")}
     fields: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if fields.get("label_attention", config.label_attention) == "none":
-        _refuse_without_tokens(options)
+        _refuse_without_tokens(config, options)
     hierarchy, embeddings = read_label_files(options)
     if hierarchy is None and sorted((config.id2label or {}).values()) == sorted(labels):
         hierarchy = config.label_hierarchy
@@ -64,9 +64,10 @@ def label_fields(
     return fields, embeddings
 
 
-def _refuse_without_tokens(options: LabelOptions) -> None:
+def _refuse_without_tokens(config: FALConfig, options: LabelOptions) -> None:
     for name in ("label_integration_layer", "label_embeddings"):
-        if getattr(options, name) is not None:
+        is_compared = name == "label_embeddings" and config.classifier_type == "similarity"
+        if getattr(options, name) is not None and not is_compared:
             raise ConversionError(f"{name}: expected label_attention with it, label, unified or divided")
 
 

@@ -232,9 +232,12 @@ class FALEmbeddings(nn.Module):
             patches = patches + resize_positions(table, grid[1:])[:, None]
         if self.time_embeddings is not None:
             patches = patches + resize_times(self.time_embeddings, grid[0])[:, :, None, None]
-        num_cls = frames if self.cls_per_frame else 1
-        tokens = torch.cat([cls_token.expand(batch, num_cls, width), patches.flatten(1, 3)], dim=1)
+        tokens = torch.cat([cls_token.expand(batch, self.count_cls(grid), width), patches.flatten(1, 3)], dim=1)
         return self.dropout(self.layernorm(tokens)), grid
+
+    def count_cls(self, grid: Grid) -> int:
+        """How many CLS tokens there are."""
+        return grid[0] if self.cls_per_frame else 1
 
 
 def resize_positions(table: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -685,13 +688,30 @@ class FALModel(FALPreTrainedModel):
             Leave out of the last block what the CLS token does not depend on. `pooler_output` is the same;
             `last_hidden_state` then holds the CLS token only, `(B, 1, D)`.
         """
+        hidden_states, grid = self.forward_features(pixel_values, interpolate_pos_encoding, cls_only, **kwargs)
+        return self.forward_labels(hidden_states, grid, cls_only, **kwargs)
+
+    def forward_features(
+        self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = True, cls_only: bool = False, **kwargs
+    ) -> tuple[torch.Tensor, Grid]:
+        """
+        The part of `forward` that does not depend on labels: the tokens after all blocks, `(B, C + T·H·W, D)` or with
+        `cls_only` `(B, C, D)`, with labels as tokens those that meet them, `(B, C + T·H·W, D)`; and the grid.
+        """
         hidden_states, grid = self.embeddings(pixel_values, interpolate_pos_encoding)
-        num_cls = hidden_states.shape[1] - grid[0] * grid[1] * grid[2]
-        labels = None
+        layers = list(self.layers)
         # CODEPATH: published checkpoints have no label tokens (section 4.2)
         if self.config.label_attention == "none":
-            hidden_states = run_layers(list(self.layers), hidden_states, grid, cls_only=cls_only, **kwargs)
-        else:
+            return run_layers(layers, hidden_states, grid, cls_only=cls_only, **kwargs), grid
+        return run_layers(layers[: self.config.label_integration_layer], hidden_states, grid, **kwargs), grid
+
+    def forward_labels(
+        self, hidden_states: torch.Tensor, grid: Grid, cls_only: bool = False, **kwargs
+    ) -> FALModelOutput:
+        """The rest of `forward`, of what `forward_features` returns."""
+        num_cls, labels = self.embeddings.count_cls(grid), None
+        # CODEPATH: published checkpoints have no label tokens (section 4.2)
+        if self.config.label_attention != "none":
             hidden_states, labels = self.integrate_labels(hidden_states, num_cls, grid, cls_only=cls_only, **kwargs)
             labels = self.layernorm(labels)
         last_hidden_state = self.join_frames(hidden_states, num_cls)
@@ -712,7 +732,6 @@ class FALModel(FALPreTrainedModel):
         """`(B, C + T·H·W, D)` tokens to those of the features and of the labels, `(B, N, D)`, after all blocks."""
         layers, first = list(self.layers), self.config.label_integration_layer
         label_embeddings = cast(FALLabelEmbeddings, self.label_embeddings)
-        hidden_states = run_layers(layers[:first], hidden_states, grid, **kwargs)
         labels = label_embeddings(hidden_states.shape[0])
         # CODEPATH: the paper recommends divided attention; unified attention is what it compares (section 4.2)
         if self.config.label_attention == "unified":
@@ -957,16 +976,21 @@ class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
             return_dict=True,
             **kwargs,
         )
-        logits, label_logits, label_share = self.score_features(outputs.pooler_output), None, None
-        if self.label_head is not None:
-            label_logits, label_share = self.score_labels(outputs, logits)
-            logits = label_logits[:, : self.num_labels]
+        logits, label_logits, label_share = self.score(outputs)
         loss = None if labels is None else self.compute_loss(labels, logits, label_logits, **kwargs)
         own = ("last_hidden_state", "pooler_output", "label_hidden_state")
         captured = {key: value for key, value in outputs.items() if key not in own}
         return FALVideoClassifierOutput(
             loss=loss, logits=logits, label_logits=label_logits, label_share=label_share, **captured
         )
+
+    def score(self, outputs: FALModelOutput) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """The scores of the labels, `(B, num_labels)`; with labels as tokens those of all, and the tokens' share."""
+        logits = self.score_features(cast(torch.Tensor, outputs.pooler_output))
+        if self.label_head is None:
+            return logits, None, None
+        label_logits, label_share = self.score_labels(outputs, logits)
+        return label_logits[:, : self.num_labels], label_logits, label_share
 
     def score_features(self, pooled: torch.Tensor) -> torch.Tensor:
         """What the feature head says of the model's labels, `(B, num_labels)`, from the clip's embedding `(B, D)`."""
