@@ -61,7 +61,7 @@ def write_tiny_checkpoint(folder: Path) -> Path:
 @torch.no_grad()
 def randomise(model: torch.nn.Module, *, seed: int = 0, std: float = 0.2):
     generator = torch.Generator().manual_seed(seed)
-    for name, parameter in sorted(model.named_parameters()):
+    for name, parameter in sorted(model.state_dict().items()):
         centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
         parameter.copy_(centre + std * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
 

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 from transformers import TrainingArguments
 
+from ..labeling.fingerprints import hash_weights
 from ..labeling.label_files import whole_file
 from ..model.attention_schemes import Grid
 from ..model.modeling_fal import FALVideoClassifierForVideoClassification, FALVideoClassifierOutput
@@ -36,6 +37,8 @@ from .recipe import map_views
 NAME = "features"
 # What of a configuration features do not depend on.
 WITHOUT_EFFECT = ("id2label", "label2id", "label_hierarchy", "label_prompt", "problem_type", "_name_or_path")
+# The weights that they depend on.
+FROZEN_WEIGHTS = ("fal.embeddings.", "fal.layers.")
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -97,7 +100,8 @@ class FeatureStore:
         num_tokens = model.fal.embeddings.count_cls(self.grid) + has_tokens * int(np.prod(self.grid))
         self.shape = (num_clips * num_crops, num_tokens, model.config.hidden_size)
         config = {name: value for name, value in model.config.to_dict().items() if name not in WITHOUT_EFFECT}
-        self.settings = [config, processor.to_dict(), num_clips, num_crops, str(self.dtype), hash_weights(model)]
+        weights = {name: value for name, value in model.state_dict().items() if name.startswith(FROZEN_WEIGHTS)}
+        self.settings = [config, processor.to_dict(), num_clips, num_crops, str(self.dtype), hash_weights(weights)]
 
     def path(self, clip: LabeledClip) -> Path:
         """The file of a clip."""
@@ -194,16 +198,6 @@ def grid_of_clips(patch_size: int, processor: FALVideoProcessor) -> Grid:
     """Patches of every clip that a processor makes: (frames, rows, columns)."""
     height, width = clip_size(processor)
     return processor.num_frames, height // patch_size, width // patch_size
-
-
-def hash_weights(model: FALVideoClassifierForVideoClassification) -> str:
-    """Of the weights that features depend on."""
-    digest = hashlib.sha256()
-    for part in (model.fal.embeddings, model.fal.layers):
-        for name, tensor in part.state_dict().items():
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def identify_video(clip: LabeledClip) -> Sequence:
