@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from foreign_checkpoints import CLASSES, tiny_timesformer, tiny_vit
 from media_files import moving_frames, write_video
+from tiny_clip import write_tiny_clip
 from tiny_fal import tiny_model
 from transformers import TimesformerForVideoClassification
 from video_classification_files import write_class_folders
@@ -45,6 +46,9 @@ SLOW = ("python benchmarks/",)
 LEFT_OUT = {
     "python examples/fine_tuning/surveillance_manifest.py": "its clips do not come with the project",
     "python benchmarks/labeling.py": "it labels ten minutes of video many times, whatever its arguments",
+    "fal convert openai/": "its weights are on the Hub",
+    "fal convert laion/": "its weights are on the Hub",
+    "fal convert facebook/": "its weights are on the Hub",
 }
 
 
@@ -116,6 +120,7 @@ def original(tmp_path_factory) -> Path:
     FALVideoProcessor().save_pretrained(published)
     tiny_timesformer(TimesformerForVideoClassification).save_pretrained(folder / "timesformer-folder")
     tiny_vit().save_pretrained(folder / "vit-folder")
+    write_tiny_clip(folder / "clip-folder")
     (folder / "hierarchy.json").write_text('{"bright": "light", "dark": "light"}')
     (folder / "labels.txt").write_text("\n".join(f"label {index}" for index in range(CLASSES)))
     return folder

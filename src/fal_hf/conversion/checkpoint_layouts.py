@@ -325,7 +325,7 @@ def read_declared(path: Path, layout: Layout, others: dict[str, Any]) -> tuple[d
             )
         return {}, "the options"
     stored = read_json(path)
-    if "model_type" not in stored and "architecture" in stored:
+    if "model_type" not in stored and "architecture" in stored and not layout.needs_config:
         return _declared_by_timm(path, stored), str(path)
     model_type = stored.get("model_type")
     if model_type not in layout.model_types:

@@ -352,18 +352,17 @@ def _replaced(source: Source, config: FALConfig, options: ConversionOptions, row
     """
     names = list(source.tensors)
     heads = [name for name in names if name.startswith(HEAD_PREFIX) and options.new_head]
-    table = [LABEL_TABLE] if LABEL_TABLE in names and rows is not None else []
-    texts = []
-    if options.new_head and source.config.classifier_type == "similarity":
-        texts = [LABEL_TABLE] if LABEL_TABLE in names else list(text_tensors(source.native))
-    blocks = []
+    table = [name for name in names if name == LABEL_TABLE]
+    texts, blocks = [], []
+    if source.config.classifier_type == "similarity" and config.classifier_type == "linear":
+        texts = [*text_tensors(source.native), *(table if config.label_attention == "none" else [])]
     if config.label_attention == "label":
         behind = tuple(f"fal.layers.{i}." for i in range(config.label_integration_layer, config.num_hidden_layers))
         blocks = [name for name in names if name.startswith(behind)]
     return {
         **dict.fromkeys(heads, "replaced by a new head"),
-        **dict.fromkeys(table, "replaced by other labels'"),
-        **dict.fromkeys(texts, "a new head compares with no texts"),
+        **dict.fromkeys(table if rows is not None else [], "replaced by other labels'"),
+        **dict.fromkeys(texts, "a new head is not compared with labels"),
         **dict.fromkeys(blocks, "from there on only labels go on"),
     }
 

@@ -196,7 +196,7 @@ TIMM_VIT = Layout(
 FIRST_NORM = "a norm before the first block"
 TRANSFORMERS_CLIP = Layout(
     "transformers CLIP",
-    r"(^|\bvision_model\.)encoder\.layers\.0\.self_attn\.q_proj\.",
+    r"(^|\bvision_model\.)encoder\.layers?\.0\.self_attn\.q_proj\.",
     CLIP_RENAMINGS,
     ("clip", "clip_vision_model"),
     (CLIPModel, CLIPVisionModel),

@@ -238,8 +238,8 @@ def describe_scores(config: FALConfig) -> str:
     """What a clip is compared with; empty for a head that is trained for its labels."""
     if config.classifier_type != "similarity":
         return ""
-    size, prompt = config.label_embedding_size, config.label_prompt
-    return f"similarity to {config.num_labels} label embeddings of size {size}, prompt {prompt!r}"
+    size, prompt = config.label_embedding_size, _as_code(config.label_prompt)
+    return f"similarity to {config.num_labels} label embeddings of size {size}, prompt {prompt}"
 
 
 def describe_label_space(config: FALConfig) -> str:
