@@ -155,28 +155,25 @@ def compare_logits(
     tower: TextTower | None,
     rows: LabelRows | None,
 ) -> list[Pair]:
-    """The logits of both, and where there are texts their embeddings."""
+    """The logits of both, and where there are texts the embeddings of the first labels'."""
     logits = model(shown).logits
     texts = label_texts(model.config)[: min(model.num_labels, MOST_TEXTS)]
-    if tower is None:
-        pairs = []
-    elif isinstance(original, CLIPModel):
-        tokens = tower.encoder.tokenizer(texts, padding=True, return_tensors="pt")
+    if isinstance(original, CLIPModel):
+        tokenizer, given = cast(TextTower, tower).encoder.tokenizer, rows if rows and rows.are_given else None
+        tokens = tokenizer(texts, padding=True, return_tensors="pt")
         embedded = cast(torch.Tensor, cast(Any, original.get_text_features(**tokens)).pooler_output)
-        table = rows.embeddings[: len(texts)] if rows is not None and rows.are_given else embedded
-        # logits are of texts as the folder has them: rounded, or given instead
-        original.text_projection.register_forward_hook(lambda *args: table.to(dtype).float())
+        # what it compares images with is what the folder has: rounded, or given rows instead
+        table = (embedded if given is None else given.embeddings[: len(texts)]).to(dtype).float()
+        original.text_projection.register_forward_hook(lambda *args: table)
         expected = cast(torch.Tensor, original(**inputs, **tokens).logits_per_image)
         return [(expected, logits[:, : len(texts)]), (embedded, _embed(model, texts))]
-    else:
-        pairs = [(tower.embed(texts), _embed(model, texts))]
     if rows is not None:
-        labels = list(model.config.label_space.names[: model.num_labels])
-        rounded = rows.embeddings.to(dtype).float()
+        labels, table = model.config.label_space.names[: model.num_labels], rows.embeddings.to(dtype).float()
         cast(FALVideoClassifierForVideoClassification, original).set_labels(
-            labels, rounded, hierarchy=model.config.label_hierarchy
+            labels, table, hierarchy=model.config.label_hierarchy
         )
-    return [(original(**inputs).logits, logits), *pairs]
+    of_texts = [] if tower is None else [(tower.embed(texts), _embed(model, texts))]
+    return [(original(**inputs).logits, logits), *of_texts]
 
 
 def _embed(model: FALVideoClassifierForVideoClassification, texts: list[str]) -> torch.Tensor:
