@@ -57,6 +57,15 @@ def tiny_checkpoint(tmp_path_factory):
         yield folder
 
 
+@pytest.fixture(scope="session")
+def open_checkpoint(tmp_path_factory):
+    """A folder with a tiny model that takes any labels, its processors and its text tower; its own are one and two."""
+    from tiny_clip import write_open_checkpoint
+
+    with shared_folder(write_open_checkpoint(tmp_path_factory.mktemp("open_checkpoint"), ["one", "two"])) as folder:
+        yield folder
+
+
 @pytest.fixture
 def output(tmp_path) -> Path:
     """Where a conversion writes."""

@@ -120,7 +120,8 @@ def embed(embeddings, pixel_values, config):
     cls_token = embeddings.cls_token[0, 0]
     if embeddings.position_embeddings is not None:
         cls_token = cls_token + embeddings.position_embeddings[0, 0]
-    return torch.stack([cls_token.expand_as(tokens[0]), *tokens], dim=1)
+    tokens = torch.stack([cls_token.expand_as(tokens[0]), *tokens], dim=1)
+    return norm(embeddings.layernorm, tokens) if config.norm_layout == "clip" else tokens
 
 
 def encode(model, tokens, grid, config):
@@ -224,8 +225,15 @@ def feature_block(layer, features, grid, config):
     return frames_together(block(layer, frames, (1, *grid[1:]), config), grid)
 
 
+def naive_similarity(head, pooled: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+    """Scores `(B, N)` of a similarity head for clips `(B, D)` and labels `(N, size)`."""
+    clips = pooled @ head.projection.weight.T
+    cosines = [[F.cosine_similarity(clip, label, dim=0) for label in embeddings] for clip in clips]
+    return torch.stack([torch.stack(row) for row in cosines]) * head.logit_scale.exp() + head.logit_bias
+
+
 def naive_label_scores(classifier, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scores `(B, N)` of all labels and the label tokens' share `(B, 1)`, of a classifier with a linear head."""
+    """Scores `(B, N)` of all labels and the label tokens' share `(B, 1)`, of a linear or similarity head."""
     model, config = classifier.fal, classifier.config
     grid, first = config.grid_size, config.label_integration_layer
     features = embed(model.embeddings, pixel_values, config)
@@ -248,7 +256,10 @@ def naive_label_scores(classifier, pixel_values: torch.Tensor) -> tuple[torch.Te
     head = classifier.label_head
     share = torch.sigmoid(F.linear(pooled, head.balance.weight, head.balance.bias))
     own = F.linear(norm(model.layernorm, labels), head.scorer.weight, head.scorer.bias).squeeze(-1)
-    logits = F.linear(pooled, classifier.classifier.weight, classifier.classifier.bias)
+    if config.classifier_type == "similarity":
+        logits = naive_similarity(classifier.classifier, pooled, tokens.embeddings.weight[: config.num_labels])
+    else:
+        logits = F.linear(pooled, classifier.classifier.weight, classifier.classifier.bias)
     names, hierarchy = label_names(config), config.label_hierarchy or {}
     from_features = highest_below(names, hierarchy, dict(zip(names, logits.unbind(1), strict=False)))
     mixed = {
@@ -279,9 +290,11 @@ def naive_logits(classifier, pixel_values: torch.Tensor) -> torch.Tensor:
     if config.attention_type == "space_only":  # an image transformer a frame; their outputs are averaged
         patches = tokens[:, 1:].unflatten(1, (frames, rows * columns))
         per_frame = [torch.cat([tokens[:, :1], patches[:, t]], dim=1) for t in range(frames)]
-        cls_token = torch.stack([encode(model, x, (1, rows, columns), config)[:, 0] for x in per_frame]).mean(0)
+        cls_tokens = [encode(model, x, (1, rows, columns), config)[:, 0] for x in per_frame]
     else:
-        cls_token = encode(model, tokens, config.grid_size, config)[:, 0]
-    norm = model.layernorm
-    pooled = F.layer_norm(cls_token, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+        cls_tokens = [encode(model, tokens, config.grid_size, config)[:, 0]]
+    if config.norm_layout == "clip":  # each image's embedding, whatever comes of several
+        pooled = torch.stack([norm(model.layernorm, cls_token) for cls_token in cls_tokens]).mean(0)
+    else:
+        pooled = norm(model.layernorm, torch.stack(cls_tokens).mean(0))
     return F.linear(pooled, classifier.classifier.weight, classifier.classifier.bias)

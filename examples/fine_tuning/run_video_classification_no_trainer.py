@@ -157,7 +157,7 @@ class Loop:
         for index, batch in enumerate(batches):
             is_last = index == len(batches) - 1
             with nullcontext() if is_last else accelerator.no_sync(self.model):
-                outputs = self.model(pixel_values=batch["pixel_values"])
+                outputs = self.model(batch[self.run.input_name])
                 # Gradients are averaged over the processes; the loss is divided by the items of all of them already.
                 loss = self.run.loss(outputs, batch["labels"], num_items) * accelerator.num_processes
                 accelerator.backward(loss)

@@ -105,6 +105,16 @@ def test_another_model_or_option_is_refused_by_name_and_nothing_is_written(path)
     assert path.read_bytes() == before
 
 
+def test_of_a_group_of_settings_those_that_differ_are_told_and_of_many_a_few(path):
+    fill(path, A)
+    told = r"\(views.scales was \[1.0\], is \[2.0\]; views.num_crops was null, is 3\)"
+    with pytest.raises(JournalError, match=told):
+        Journal(path, {**MADE_BY, "views": {"scales": [2.0], "num_crops": 3}})
+    told = r"\(views.scales was \[1.0\], is null; (views.\d was null, is 1; ){7}\.\.\.\)"
+    with pytest.raises(JournalError, match=told):
+        Journal(path, {**MADE_BY, "views": {str(number): 1 for number in range(9)}})
+
+
 def test_a_file_of_another_kind_is_refused(path):
     path.parent.mkdir()
     path.write_text(json.dumps({"video": "a.mp4"}) + "\n")

@@ -1,6 +1,7 @@
 """The Ray engine on a cluster of this machine, beside the local one."""
 
 import json
+import pickle
 import shutil
 
 import pytest
@@ -41,6 +42,20 @@ def test_two_workers_on_ray_write_what_the_local_engine_writes(cluster, tiny_che
     assert main([*run, "--output", str(tmp_path / "local.parquet"), "--workers", "0"]) == 1
     assert main([*run, "--output", str(tmp_path / "ray.parquet"), "--engine", "ray", "--workers", "2"]) == 1
     assert (tmp_path / "ray.parquet").read_bytes() == (tmp_path / "local.parquet").read_bytes()
+
+
+def test_given_labels_go_to_the_cluster_without_the_text_tower(cluster, open_checkpoint, folder, tmp_path):
+    from fal_hf.bulk.ray_engine import _copy_to_cpu
+
+    labeler = VideoLabeler.from_pretrained(open_checkpoint, labels=["a dog runs", "猫が走る"])
+    tower = labeler.model.text_encoder
+    sent = pickle.loads(pickle.dumps(_copy_to_cpu(labeler)))
+    assert sent.model._text_encoder is None and labeler.model.text_encoder is tower
+    assert sent(folder / "0.mp4") == labeler(folder / "0.mp4")
+    run = ["label", str(folder), "--model", str(open_checkpoint), "--labels", "a dog runs, 猫が走る"]
+    assert main([*run, "--output", str(tmp_path / "local.jsonl"), "--workers", "0"]) == 1
+    assert main([*run, "--output", str(tmp_path / "ray.jsonl"), "--engine", "ray", "--workers", "2"]) == 1
+    assert (tmp_path / "ray.jsonl").read_bytes() == (tmp_path / "local.jsonl").read_bytes()
 
 
 def test_ray_goes_on_where_another_engine_was_stopped(cluster, tiny_checkpoint, folder, tmp_path):

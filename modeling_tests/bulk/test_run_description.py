@@ -42,3 +42,34 @@ def test_a_hierarchy_of_the_checkpoint_is_that_of_the_run(tiny_checkpoint, tmp_p
     overruled = describe_run(VideoLabeler(model, processor, hierarchy={"a": "x"}), top_k=5)
     assert overruled["hierarchy"] == {"a": "x"}
     assert {name for name in carried if carried[name] != overruled[name]} == {"hierarchy"}
+
+
+def test_given_labels_are_what_they_say_and_the_text_tower_not_how_it_was_rounded(open_checkpoint):
+    def described(change=None, **options):
+        labeler = VideoLabeler.from_pretrained(open_checkpoint, **{"labels": ["a", "b"], **options})
+        if change is not None:
+            with torch.no_grad():
+                change(labeler.model)
+        return describe_run(labeler, top_k=5)
+
+    def round_otherwise(model):
+        model.fal.label_embeddings.embeddings.weight += 1e-6
+
+    def train_tower(model):
+        model.text_encoder.model.text_projection.weight[0, 0] += 1e-6
+
+    run = described()
+    json.dumps(run)
+    assert described(round_otherwise) == run
+    for name, other in {
+        "text_weights": described(train_tower),
+        "weights": described(lambda model: model.classifier.logit_scale.add_(1e-3)),
+        "config": described(labels=["b", "a"]),
+        "hierarchy": described(hierarchy={"a": "x"}),
+    }.items():
+        assert other[name] != run[name]
+    assert described(prompt="{}!")["config"] != run["config"] != described(multi_label=True)["config"]
+    own = VideoLabeler.from_pretrained(open_checkpoint)
+    before = describe_run(own, top_k=5)
+    round_otherwise(own.model)  # of the file, as other weights are
+    assert describe_run(own, top_k=5)["weights"] != before["weights"]

@@ -57,7 +57,7 @@ def test_the_clips_of_a_run_are_those_that_can_be_read(clips, tiny_checkpoint, t
     ("words", "message"),
     [
         (["train", "--output_dir", "run"], "expected clips, found none"),
-        (["train", "small_sets", "--output_dir", "run"], "expected a recipe, kinetics, long_video, small_set"),
+        (["train", "small_sets", "--output_dir", "run"], "expected a recipe, few_shots, kinetics, long_video, small_set"),
         (["train", "--train_dir", "nowhere", "--output_dir", "run"], "expected a folder with a folder of clips"),
         (["train", "--train_dir", "clips", "--horizontal_flip", "2"], "--horizontal_flip: expected a probability"),
         (["evaluate", "--model_name_or_path", "nowhere", "--test_dir", "clips"], "of a classifier, got nowhere"),

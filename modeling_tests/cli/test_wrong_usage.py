@@ -38,6 +38,11 @@ FILES = {
     "deep.json": DEEP,
     "binary.json": b"\xff\xfe\x00\x01",
     "good.json": '{"a": "vowel"}',
+    "twice.txt": "a\nb\na\n",
+    "twice.json": '["a", "a"]',
+    "cut_list.json": "[",
+    "number.json": "7",
+    "wide.csv": "1,2,3\n",
     "empty.txt": "\n\n",
     "empty.csv": "",
     "empty.jsonl": "",
@@ -75,13 +80,13 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def folder(tiny_checkpoint, vit_folder, tmp_path_factory) -> Path:
+def folder(tiny_checkpoint, open_checkpoint, vit_folder, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("folder")
     write_video(folder / "a.mp4", moving_frames(5))
     shutil.copy(folder / "a.mp4", folder / "b.mp4")
     for name, content in FILES.items():
         (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    for name in ("empty", "folder.jsonl", "folder_journal.jsonl.journal"):
+    for name in ("empty", "folder.txt", "folder.jsonl", "folder_journal.jsonl.journal"):
         (folder / name).mkdir()
     for name in ("clips/a/1.mp4", "clips/a/2.mp4", "clips/b/1.mp4", "clips/b/2.mp4", "zebra/zebra/1.mp4"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -100,6 +105,13 @@ def folder(tiny_checkpoint, vit_folder, tmp_path_factory) -> Path:
         ("two_labels", "config.json", {"id2label": {"0": "a", "7": "b"}}),
     ):
         change_model(shutil.copytree(tiny_checkpoint, folder / name), file, content)
+    for name, file, content in (
+        ("open", "nothing", None),
+        ("no_tower", "text/*", None),
+        ("cut_tower", "text/model.safetensors", "\xff" * 100),
+        ("no_tokens", "text/tokenizer*", "{"),
+    ):
+        change_model(shutil.copytree(open_checkpoint, folder / name), file, content)
     return folder
 
 
@@ -176,9 +188,24 @@ HIERARCHIES += [f"{name}.json" for name in ("nameless", "list", "null", "cut", "
 HIERARCHIES += ["", "gone.json", "empty", "a.mp4"]
 EMBEDDINGS = [f"{name}.safetensors" for name in ("three_rows", "vector", "not_a_number", "infinite", "cut", "text")]
 EMBEDDINGS += ["", "gone.safetensors", "empty", "a.mp4"]
+# Behind `fal label a.mp4` and `fal watch a.mp4`.
+GIVEN_LABELS = [
+    *each("--labels", "", " ", ",", "a,,b", "a,", "a, a", "gone.txt", "a, gone.csv", "gone.json", "empty.txt"),
+    *each("--labels", "empty.csv", "twice.txt", "twice.json", "cut_list.json", "number.json", "wide.csv"),
+    *each(
+        "--labels", "binary.txt", "deep.json", "folder.txt", "a,b"
+    ),  # the last to a model that knows its own labels only
+    *(["--labels", "a,b", *case] for case in each("--prompt", "", " ", "a video", "{} or {}")),
+    *(["--labels", "a,b", "--model", model] for model in ("no_tower", "cut_tower", "no_tokens", *UNUSABLE_MODELS)),
+    ["--prompt", "{}"],
+    ["--multi-label"],
+]
+# Behind `fal label a.mp4 --labels "one, two"`.
+HIERARCHIES_OF_LABELS = [*HIERARCHIES, "good.json"]
 # Behind `fal label a.mp4`.
 LABEL = [
     *OF_A_MODEL,
+    *GIVEN_LABELS,
     ["--nonsense"],
     *each("--batch-size", *NO_NUMBERS),
     *each("--num-clips", *NO_NUMBERS),
@@ -201,6 +228,7 @@ LABEL = [
     *each("--output", "foreign.jsonl", f"{'long' * 80}.jsonl"),
     ["--output", "labels.jsonl", "--json"],
     ["--output", "good.json", "--hierarchy", "./good.json"],
+    ["--output", "twice.json", "--labels", "./twice.json"],
     ["--retry-failed"],
     ["b.mp4", "--output", "labels.vtt"],
     ["b.mp4", "--output", "{nam}.vtt"],
@@ -228,6 +256,7 @@ INPUTS = [
 # Behind `fal watch a.mp4`.
 WATCH = [
     *OF_A_MODEL,
+    *GIVEN_LABELS,
     *each("--window", *NO_NUMBERS),
     *each("--hop", *NO_NUMBERS),
     *each("--reconnect", "1e300", *NO_NUMBERS),
@@ -245,6 +274,16 @@ def test_a_command_is_needed(refuse):
 @pytest.mark.parametrize("case", **named(LABEL))
 def test_label_refuses(refuse, case):
     refuse("label", *MODEL, "a.mp4", *case)
+
+
+@pytest.mark.parametrize("hierarchy", HIERARCHIES_OF_LABELS)
+def test_label_refuses_hierarchies_of_given_labels(refuse, hierarchy):
+    refuse("label", "--model", "open", "a.mp4", "--labels", "one, two", "--hierarchy", hierarchy)
+
+
+def test_labels_need_a_model_that_takes_them(refuse):
+    refuse("label", "a.mp4", "--labels", "a, b")
+    refuse("watch", "a.mp4", "--labels", "a, b")
 
 
 @pytest.mark.parametrize("case", **named(INPUTS))
@@ -282,7 +321,8 @@ TRAIN = [
     *each("--hierarchy", *HIERARCHIES),
     *each("--label_embeddings", "two_rows.safetensors"),
     *([*TOKENS, *case] for case in each("--label_embeddings", *EMBEDDINGS)),
-    *each("--freeze_layers", "99", "-1", "x"),
+    *each("--label_prompt", "", "a video", "a video of {}"),
+    *each("--freeze", "99", "-1", "x", "1.5", ""),
     *each("--lora_rank", "-1", "x"),
     *each("--lora_alpha", "0", "-1", "x"),
     *each("--eval_num_clips", "0", "-1", "x"),
@@ -320,7 +360,8 @@ TRAIN = [
     *each("--resume_from_checkpoint", "", "gone", "file"),
     ["--frame_stride", "2", "--spread_frames"],
     ["--class_weights", "--balanced_sampling"],
-    ["--lora_rank", "2", "--freeze_backbone"],
+    ["--lora_rank", "2", "--freeze", "backbone"],
+    ["--freeze", "features", "--colour_ops", "1"],
     ["--config_name", "fal-tiny"],
     ["--load_best_model_at_end"],
     ["--nonsense", "1"],

@@ -441,6 +441,11 @@ def test_the_base_of_an_open_model_gets_a_linear_head(open_folder, tmp_path, out
     conversion = convert(tmp_path / "base", output)
     assert conversion.config.classifier_type == "linear" and "classifier.weight" in conversion.new
     assert conversion.left_out[LABEL_TABLE] == "a new head is not compared with labels"
+    tokens = {"label_attention": "divided", "label_integration_layer": 1}
+    folder = write_open_checkpoint(tmp_path / "tokens", LABELS, **tokens)
+    load(folder).fal.save_pretrained(tmp_path / "base")
+    conversion = convert(tmp_path / "base", tmp_path / "with_tokens")
+    assert conversion.config.label_embedding_size == PROJECTION_DIM and LABEL_TABLE in conversion.used
 
 
 def test_a_damaged_text_tower_of_a_fal_model_is_refused(open_folder, output):

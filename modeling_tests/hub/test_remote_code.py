@@ -12,11 +12,12 @@ from fresh_environment import make_environment
 from media_files import moving_frames, write_video
 from tiny_clip import write_open_checkpoint
 from tiny_fal import random_clip
-from transformers import AutoConfig
+from transformers import AutoConfig, pipeline
 
 import fal_hf
 from fal_hf import FALVideoClassifierForVideoClassification, FALVideoProcessor
 from fal_hf.hub.publish import add_code, code_files
+from fal_hf.model.zero_shot_pipeline import ZeroShotVideoClassificationPipeline
 
 # Loads the folder `checkpoint` in every way; run in its parent folder, where `clip.pt` and `video.mp4` are.
 PROBE = """
@@ -186,9 +187,40 @@ def test_everything_loads_in_a_fresh_environment_without_the_package(folder, tmp
     check_probe(process, folder)
 
 
+# The same with `model`, which takes any labels; then with the pipeline that was saved.
+OPEN_PROBE = """
+import json
+from transformers import pipeline
+
+results = []
+for model in ("model", "again"):
+    pipe = pipeline("zero-shot-video-classification", model=model, trust_remote_code=True)
+    assert type(pipe).__module__.startswith("transformers_modules"), type(pipe)
+    results.append(pipe("video.mp4", candidate_labels="a dog runs, a car turns"))
+    pipe.save_pretrained("again")
+assert results[0] == results[1]
+print(json.dumps(results[0]))
+"""
+
+
+def test_any_labels_are_scored_where_the_package_cannot_be_imported(warm_python, open_checkpoint, tmp_path):
+    shutil.copytree(open_checkpoint, tmp_path / "model")
+    add_code(tmp_path / "model")
+    video = write_video(tmp_path / "video.mp4", moving_frames(20))
+    seen = printed(warm_python.run(["-c", WITHOUT_FAL + OPEN_PROBE], cwd=tmp_path))
+    task = "zero-shot-video-classification"
+    for model in (open_checkpoint, tmp_path / "model", tmp_path / "again"):  # which nobody need trust
+        pipe = pipeline(task, model=str(model))
+        assert type(pipe) is ZeroShotVideoClassificationPipeline
+        result = pipe(video, candidate_labels=["a dog runs", "a car turns"])
+        assert [entry["label"] for entry in result] == [entry["label"] for entry in seen]
+        scores = [entry["score"] for entry in seen]
+        assert [entry["score"] for entry in result] == pytest.approx(scores, abs=1e-5)
+
+
 def test_the_code_is_complete_and_imports_its_own_modules_flat(folder):
     modules = code_files()
-    assert {"configuration_fal.py", "modeling_fal.py", "video_file.py", "clip_sampling.py"} <= {
+    assert {"configuration_fal.py", "modeling_fal.py", "zero_shot_pipeline.py", "clip_sampling.py"} <= {
         m.name for m in modules
     }
     for module in modules:

@@ -6,14 +6,17 @@ import pickle
 import shutil
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from media_files import moving_frames, repeat_video, write_video
+from naive_fal import naive_similarity
+from tiny_clip import write_open_checkpoint
 from tiny_fal import model_scores, tiny_model
 
-from fal_hf import Timeline, VideoError, VideoLabeler, Views, read_frames
+from fal_hf import FALVideoClassifierForVideoClassification, Timeline, VideoError, VideoLabeler, Views, read_frames
 from fal_hf.labeling import labeler as labeling
 from fal_hf.labeling.views import PAPER_SCALES
 
@@ -302,3 +305,89 @@ def test_a_device_that_computes_nothing_is_refused(tiny_checkpoint, device):
 def test_a_missing_model_is_refused(tmp_path):
     with pytest.raises(OSError, match="nowhere"):
         VideoLabeler.from_pretrained(tmp_path / "nowhere")
+
+
+# ---- labels in one's own words ----
+
+OWN_LABELS = ["a dog runs", "猫が走る", "a car, turning"]
+
+
+@pytest.mark.parametrize("options", [{}, {"prompt": "{}!"}, {"multi_label": True}], ids=str)
+def test_given_labels_are_scored_by_the_likeness_of_clip_and_text(open_checkpoint, video, options):
+    labeler = VideoLabeler.from_pretrained(open_checkpoint, labels=OWN_LABELS, **options)
+    inputs = labeler.processor(video, return_tensors="pt")
+    texts = [options.get("prompt", "a video of {}").replace("{}", label) for label in OWN_LABELS]
+    with torch.no_grad():
+        pooled = labeler.model.fal(**inputs).pooler_output
+        logits = naive_similarity(labeler.model.classifier, pooled, labeler.model.text_encoder(texts))[0]
+    expected = logits.sigmoid() if "multi_label" in options else logits.softmax(-1)
+    scores = {label.label: label.score for label in labeler(video).labels}
+    assert [scores[label] for label in OWN_LABELS] == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_a_labeler_with_given_labels_is_pickled_with_them(open_checkpoint, video):
+    labeler = VideoLabeler.from_pretrained(open_checkpoint, labels=OWN_LABELS, multi_label=True)
+    assert pickle.loads(pickle.dumps(labeler))(video) == labeler(video)
+
+
+def test_parents_stand_above_given_labels_and_those_of_the_checkpoint_do_not(open_checkpoint, video, tmp_path):
+    own = VideoLabeler.from_pretrained(open_checkpoint, labels=["one", "two"], hierarchy={"one": "number"})
+    own.model.save_pretrained(tmp_path / "model")
+    own.processor.save_pretrained(tmp_path / "model")
+    assert [parent.label for parent in VideoLabeler.from_pretrained(tmp_path / "model")(video).parents] == ["number"]
+    given = {"labels": OWN_LABELS}
+    assert VideoLabeler.from_pretrained(tmp_path / "model", **given)(video).parents is None
+    parents = {"a dog runs": "animal", "猫が走る": "animal", "animal": "thing"}
+    (tmp_path / "parents.json").write_text(json.dumps(parents), encoding="utf-8")
+    result = VideoLabeler.from_pretrained(open_checkpoint, **given, hierarchy=parents)(video)
+    scores = {label.label: label.score for label in result.labels}
+    assert {label.label: label.score for label in result.parents} == pytest.approx(
+        dict.fromkeys(("animal", "thing"), scores["a dog runs"] + scores["猫が走る"])
+    )
+    from_file = VideoLabeler.from_pretrained(open_checkpoint, **given, hierarchy=tmp_path / "parents.json")
+    assert from_file(video) == result
+
+
+def test_labels_as_tokens_are_given_with_a_hierarchy_where_they_were_trained_with_one(video, tmp_path):
+    fields = {"label_attention": "divided", "label_integration_layer": 1}
+    flat = write_open_checkpoint(tmp_path / "flat", ["one", "two"], **fields)
+    with pytest.raises(ValueError, match="hierarchy: expected no hierarchy, as the labels as tokens were trained"):
+        VideoLabeler.from_pretrained(flat, labels=OWN_LABELS, hierarchy={"a dog runs": "animal"})
+    labeler = VideoLabeler.from_pretrained(flat, labels=OWN_LABELS)
+    assert {label.label for label in labeler(video).labels} == set(OWN_LABELS)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prompt": "{}!"}, "prompt and multi_label: expected labels with them"),
+        ({"multi_label": True}, "prompt and multi_label: expected labels with them"),
+        ({"labels": "a, b"}, "expected a list of labels, .* got 'a, b'"),
+        ({"labels": []}, "expected a list of labels, .* got an empty one"),
+        ({"labels": ["a", "b", "a"]}, "that differ, got a more than once"),
+        ({"labels": ["a", ""]}, "each a text, got '' among them"),
+        ({"labels": ["a"], "prompt": "a video"}, r"expected a prompt with \{\} in the label's place"),
+        ({"labels": ["a"], "hierarchy": {"a": "b", "b": "a"}}, "got a label that is its own ancestor"),
+        ({"labels": ["a"], "hierarchy": {"one": "x"}}, r"one: expected labels of the model \(a\) or parents"),
+    ],
+)
+def test_given_labels_that_cannot_be_are_refused(open_checkpoint, options, message):
+    with pytest.raises(ValueError, match=message):
+        VideoLabeler.from_pretrained(open_checkpoint, **options)
+
+
+def test_a_model_with_labels_of_its_own_takes_no_others(tiny_checkpoint):
+    with pytest.raises(ValueError, match="expected a model with label embeddings, got one with a head that is"):
+        VideoLabeler.from_pretrained(tiny_checkpoint, labels=OWN_LABELS)
+
+
+def test_who_asks_for_independent_scores_is_told_where_they_were_never_trained(open_checkpoint, labeler):
+    model = FALVideoClassifierForVideoClassification.from_pretrained(open_checkpoint)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        VideoLabeler(model, labeler.processor, labels=["a"], multi_label=True)
+        with torch.no_grad():
+            model.classifier.logit_bias.zero_()
+        VideoLabeler(model, labeler.processor, labels=["a"])
+    with pytest.warns(UserWarning, match="will all be near one; fine-tune it with --problem_type"):
+        VideoLabeler(model, labeler.processor, labels=["a"], multi_label=True)

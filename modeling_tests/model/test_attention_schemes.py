@@ -67,6 +67,14 @@ def test_logits_and_gradients_equal_the_naive_reference(variant, grid):
 
 
 @every_variant
+def test_clips_norms_equal_the_naive_reference(variant):
+    model = tiny_model(norm_layout="clip", **variant).double()
+    clip = random_clip(model.config).double()
+    expected = logits_and_gradients(model, clip, forward=naive_logits)
+    assert_same(logits_and_gradients(model, clip), expected, tolerance=1e-10)
+
+
+@every_variant
 def test_no_parameter_is_without_a_gradient_in_training(variant):
     model = tiny_model(**variant).train()
     model(random_clip(model.config)).logits.square().sum().backward()

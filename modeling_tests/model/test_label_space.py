@@ -4,7 +4,7 @@ import pytest
 from huggingface_hub.errors import StrictDataclassError
 
 from fal_hf import FALConfig
-from fal_hf.model.label_space import LabelSpace
+from fal_hf.model.label_space import LabelSpace, read_parents
 
 LABELS = ("left", "right", "wide", "pan")
 HIERARCHY = {"left": "pan", "right": "pan", "pan": "turn", "wide": "zoom"}
@@ -53,6 +53,22 @@ def test_names_in_any_script_and_thousands_of_them():
 def test_what_is_no_hierarchy_is_refused(labels, hierarchy, message):
     with pytest.raises(ValueError, match=message):
         LabelSpace.of(labels, hierarchy)
+
+
+def test_of_thousands_of_labels_a_message_names_a_few():
+    labels = [f"label {number}" for number in range(10_000)]
+    told = r"x0, x1, x10, x100, \.\.\.: expected labels of the model \(label 0, label 1, label 2, label 3, \.\.\.\)"
+    with pytest.raises(ValueError, match=told) as refused:
+        LabelSpace.of(labels, {f"x{number}": "y" for number in range(10_000)})
+    assert len(str(refused.value)) < 200
+
+
+def test_a_file_of_parents_is_held_against_the_labels(tmp_path):
+    path = tmp_path / "parents.json"
+    path.write_text('{"left": "pan"}')
+    assert read_parents(path) == read_parents(path, LABELS) == {"left": "pan"}
+    with pytest.raises(ValueError, match=r"parents.json: left: expected labels of the model \(up, down\) or parents"):
+        read_parents(path, ["up", "down"])
 
 
 def test_a_configuration_carries_its_hierarchy(tmp_path):

@@ -237,3 +237,17 @@ def test_an_average_goes_on_where_its_state_was_saved():
     for model in models[2:]:
         second.update_parameters(model)
     assert torch.equal(whole.module.weight, second.module.weight)
+
+
+def test_scale_and_bias_of_a_head_of_similarity_do_not_decay_and_it_learns_as_a_head():
+    model = tiny_model(classifier_type="similarity", label_embedding_size=6)
+    groups = parameter_groups(model, learning_rate=1.0, weight_decay=0.1, layer_decay=0.5)
+    found = {id(parameter): group for group in groups for parameter in group["params"]}
+    head = {name: found[id(parameter)] for name, parameter in model.classifier.named_parameters()}
+    assert {name: group["weight_decay"] for name, group in head.items()} == {
+        "projection.weight": 0.1,
+        "logit_scale": 0.0,
+        "logit_bias": 0.0,
+    }
+    assert {group["lr"] for group in head.values()} == {1.0}
+    assert id(model.fal.label_embeddings.embeddings.weight) not in found

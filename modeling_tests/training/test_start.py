@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_clip import PROJECTION_DIM, write_open_checkpoint
 from tiny_fal import random_clip, tiny_config, tiny_model
 
 pytest.importorskip("accelerate")
 pytest.importorskip("sklearn")
 
 from fal_hf import FALVideoClassifierForVideoClassification
-from fal_hf.training.data import SINGLE_LABEL
+from fal_hf.training.data import MULTI_LABEL, SINGLE_LABEL
 from fal_hf.training.start import (
     ModelArguments,
     build_model,
@@ -78,15 +79,23 @@ def test_the_processor_takes_another_distance_of_frames(tiny_checkpoint, tmp_pat
 
 
 def test_frozen_parts_have_no_gradient():
-    head = choose_trained_parameters(tiny_model(), ModelArguments(freeze_backbone=True))
-    assert {name for name, one in head.named_parameters() if one.requires_grad} == {
-        "classifier.weight",
-        "classifier.bias",
-    }
-    blocks = choose_trained_parameters(tiny_model(), ModelArguments(freeze_layers=1))
+    for kept in ("backbone", "features"):
+        head = choose_trained_parameters(tiny_model(), ModelArguments(freeze=kept))
+        assert {name for name, one in head.named_parameters() if one.requires_grad} == {
+            "classifier.weight",
+            "classifier.bias",
+        }
+        fields = {"label_attention": "divided", "label_integration_layer": 1}
+        tokens = choose_trained_parameters(tiny_model(**fields), ModelArguments(freeze=kept))
+        trained = {name for name, one in tokens.named_parameters() if one.requires_grad}
+        assert trained == {name for name, _ in tokens.named_parameters() if "label_" in name or "classifier" in name}
+    blocks = choose_trained_parameters(tiny_model(), ModelArguments(freeze="1"))
     frozen = {name for name, one in blocks.named_parameters() if not one.requires_grad}
     assert all(name.startswith(("fal.embeddings.", "fal.layers.0.")) for name in frozen)
     assert "fal.embeddings.cls_token" in frozen and "fal.layers.0.mlp.fc1.weight" in frozen
+    embeddings = choose_trained_parameters(tiny_model(), ModelArguments(freeze=0))
+    frozen = {name for name, one in embeddings.named_parameters() if not one.requires_grad}
+    assert frozen == {name for name, _ in embeddings.named_parameters() if name.startswith("fal.embeddings.")}
 
 
 def test_an_image_vit_is_converted_first(tmp_path):
@@ -225,3 +234,110 @@ def test_labels_as_tokens_stay_at_another_number_of_frames(with_tokens, tiny_che
     assert model.config.num_frames == 6 and model.config.label_hierarchy == HIERARCHY
     before, after = load_file(with_tokens / "model.safetensors"), model.state_dict()
     assert all(torch.equal(after[name], weight) for name, weight in before.items() if "label_" in name)
+
+
+# ---- labels that clips are compared with ----
+
+
+@pytest.fixture(scope="module")
+def open_checkpoint(tmp_path_factory) -> Path:
+    """A tiny model that takes any labels, given some, with its text tower."""
+    return write_open_checkpoint(tmp_path_factory.mktemp("open"), ["a", "b"])
+
+
+def table(model: FALVideoClassifierForVideoClassification) -> torch.Tensor:
+    return model.fal.label_embeddings.embeddings.weight
+
+
+def test_a_model_that_takes_any_labels_gets_those_of_the_clips(open_checkpoint):
+    start = FALVideoClassifierForVideoClassification.from_pretrained(open_checkpoint)
+    options = {"source": open_checkpoint, "problem_type": SINGLE_LABEL}
+    model = build_model(ModelArguments(), labels=["runs", "sits", "swims"], **options)
+    assert model.config.id2label == {0: "runs", 1: "sits", 2: "swims"}
+    assert torch.equal(table(model), start.text_encoder([f"a video of {name}" for name in ("runs", "sits", "swims")]))
+    assert torch.equal(model.classifier.projection.weight, start.classifier.projection.weight)
+    kept = build_model(ModelArguments(), labels=["b", "a"], **options)
+    assert kept.config.id2label == {0: "a", 1: "b"} and torch.equal(table(kept), table(start))
+    named = build_model(ModelArguments(label_prompt="{}!"), labels=["a", "b"], **options)
+    assert named.config.label_prompt == "{}!" and torch.equal(table(named), start.text_encoder(["a!", "b!"]))
+
+
+def test_labels_get_their_embeddings_from_a_file(open_checkpoint, tmp_path):
+    embeddings = torch.arange(3.0 * PROJECTION_DIM).view(3, PROJECTION_DIM)
+    save_file({"embeddings": embeddings}, tmp_path / "rows.safetensors")
+    save_file({"embeddings": embeddings[:, :5].contiguous()}, tmp_path / "narrow.safetensors")
+    options = {"labels": ["x", "y", "z"], "problem_type": SINGLE_LABEL}
+    arguments = ModelArguments(label_embeddings=str(tmp_path / "rows.safetensors"))
+    assert torch.equal(table(build_model(arguments, open_checkpoint, **options)), embeddings)
+    shutil.copytree(open_checkpoint, tmp_path / "closed")
+    shutil.rmtree(tmp_path / "closed" / "text")
+    assert torch.equal(table(build_model(arguments, tmp_path / "closed", **options)), embeddings)
+    with pytest.raises(ValueError, match=r"^x, y, z: expected --label_embeddings, or a text tower beside"):
+        build_model(ModelArguments(), tmp_path / "closed", **options)
+    narrow = ModelArguments(label_embeddings=str(tmp_path / "narrow.safetensors"))
+    with pytest.raises(ValueError, match=r"narrow\.safetensors: expected embeddings of 12 numbers, .* got 5"):
+        build_model(narrow, open_checkpoint, **options)
+
+
+def test_a_model_from_nothing_can_take_any_labels(tmp_path):
+    save_file({"embeddings": torch.eye(2, 7)}, tmp_path / "rows.safetensors")
+    sizes = "hidden_size=32,num_attention_heads=2,num_hidden_layers=1,classifier_type=similarity"
+    options = {"source": "fal-small", "labels": ["x", "y"], "problem_type": SINGLE_LABEL}
+    arguments = {"config_name": "fal-small", "config_overrides": sizes}
+    model = build_model(
+        ModelArguments(**arguments, label_embeddings=str(tmp_path / "rows.safetensors"), label_prompt="{} now"),
+        **options,
+    )
+    assert torch.equal(table(model), torch.eye(2, 7)) and model.classifier.projection.weight.shape == (7, 32)
+    assert model.config.label_prompt == "{} now"
+    with pytest.raises(ValueError, match=r"^x, y: expected --label_embeddings"):
+        build_model(ModelArguments(**arguments), **options)
+
+
+def test_labels_as_tokens_join_a_model_that_takes_any_labels(open_checkpoint, tmp_path):
+    (tmp_path / "hierarchy.json").write_text(json.dumps({"x": "letter", "y": "letter"}))
+    arguments = ModelArguments(
+        label_attention="divided", label_integration_layer=1, hierarchy=str(tmp_path / "hierarchy.json")
+    )
+    model = build_model(arguments, open_checkpoint, labels=["x", "y"], problem_type=SINGLE_LABEL)
+    assert model.config.label_space.names == ("x", "y", "letter")
+    assert torch.equal(table(model), model.text_encoder([f"a video of {name}" for name in ("x", "y", "letter")]))
+    assert model(random_clip(model.config)).label_logits.shape == (2, 3)
+
+
+def test_a_head_of_similarity_is_no_weight_that_may_be_missing(open_checkpoint, tmp_path):
+    shutil.copytree(open_checkpoint, tmp_path / "model")
+    weights = load_file(open_checkpoint / "model.safetensors")
+    del weights["classifier.projection.weight"]
+    save_file(weights, tmp_path / "model" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"classifier\.projection\.weight is missing or differs"):
+        build_model(ModelArguments(), tmp_path / "model", labels=["x", "y"], problem_type=SINGLE_LABEL)
+
+
+def test_a_prompt_is_for_a_model_that_takes_any_labels(tiny_checkpoint):
+    with pytest.raises(ValueError, match=r"^--label_prompt: expected classifier_type similarity"):
+        build_model(
+            ModelArguments(label_prompt="{}!"), tiny_checkpoint, labels=list("abcde"), problem_type=SINGLE_LABEL
+        )
+
+
+def test_several_labels_train_the_bias(open_checkpoint):
+    options = {"source": open_checkpoint, "labels": ["x", "y", "z"]}
+    model = build_model(ModelArguments(), **options, problem_type=MULTI_LABEL)
+    choose_trained_parameters(model, ModelArguments())
+    model(random_clip(model.config), labels=torch.tensor([[1.0, 0, 1], [0, 0, 0]])).loss.backward()
+    assert model.classifier.logit_bias.grad.abs() > 0 and model.classifier.logit_scale.grad.abs() > 0
+    single = build_model(ModelArguments(), **options, problem_type=SINGLE_LABEL)
+    choose_trained_parameters(single, ModelArguments())
+    kept = [name for name, parameter in single.named_parameters() if not parameter.requires_grad]
+    assert kept == ["classifier.logit_bias"]  # softmax does not see it
+
+
+def test_lora_trains_a_head_of_similarity_as_a_whole(open_checkpoint):
+    pytest.importorskip("peft")
+    model = build_model(ModelArguments(), open_checkpoint, labels=["x", "y", "z"], problem_type=SINGLE_LABEL)
+    adapted = choose_trained_parameters(model, ModelArguments(lora_rank=2))
+    adapted(pixel_values=random_clip(model.config), labels=torch.tensor([0, 1])).loss.backward()
+    trained = {name for name, one in adapted.named_parameters() if one.requires_grad}
+    heads = {name.rpartition("default.")[2] for name in trained if "lora" not in name}
+    assert heads == {"projection.weight", "logit_scale"} and any("lora_A" in name for name in trained)

@@ -80,6 +80,16 @@ def test_two_processes_train_as_one_with_the_same_global_batch(folder, tmp_path,
 
 
 @pytest.mark.slow
+def test_two_processes_share_the_computing_of_features(folder, tmp_path):
+    options = ["--freeze", "features", "--eval_num_clips", "2", "--dataloader_num_workers", "1"]
+    train(folder, COMMAND, tmp_path / "one", *options, launch=ONE_PROCESS, batch_size=4)
+    train(folder, COMMAND, tmp_path / "two", *options, launch=TWO_PROCESSES, batch_size=2)
+    assert_same_run(tmp_path / "two", tmp_path / "one")
+    one, two = (sorted(path.name for path in (tmp_path / name / "features").iterdir()) for name in ("one", "two"))
+    assert one == two and len(two) == 16
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=["trainer", "accelerate"])
 def test_fsdp_trains_as_one_process_and_resumes(folder, tmp_path, script):
     """The given configuration, for two processes on the CPU, without mixed precision."""

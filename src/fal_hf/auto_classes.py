@@ -10,12 +10,14 @@ from transformers import (
     AutoModelForVideoClassification,
     AutoVideoProcessor,
 )
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from .model.configuration_fal import FALConfig
 from .model.image_processing_fal import FALImageProcessor
 from .model.image_processing_pil_fal import FALImageProcessorPil
 from .model.modeling_fal import FALModel, FALPreTrainedModel, FALVideoClassifierForVideoClassification
 from .model.video_processing_fal import FALVideoProcessor
+from .model.zero_shot_pipeline import ZeroShotVideoClassificationPipeline
 
 CLASSES = (
     FALConfig,
@@ -34,6 +36,13 @@ AutoImageProcessor.register(
     FALConfig, image_processor_classes={"torchvision": FALImageProcessor, "pil": FALImageProcessorPil}, exist_ok=True
 )
 AutoVideoProcessor.register(FALConfig, video_processor_class=FALVideoProcessor, exist_ok=True)
+
+# As transformers has its own pipelines: those of `register_pipeline` save code that runs only where it is trusted.
+PIPELINE_REGISTRY.supported_tasks["zero-shot-video-classification"] = {
+    "impl": ZeroShotVideoClassificationPipeline,
+    "pt": (AutoModelForVideoClassification,),
+    "type": "multimodal",
+}
 
 # While its parts are imported, transformers may replace its own module object: both get the names.
 for _module in (transformers, sys.modules["transformers"]):

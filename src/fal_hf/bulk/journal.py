@@ -6,7 +6,7 @@ one video that is done, and is on the disk before the next one is begun. A line 
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -17,6 +17,8 @@ from ..labeling.records import Record, is_record
 from .inputs import VideoInput
 
 JOURNAL_VERSION = 1
+# So many are told of; one is enough to know why a journal is refused.
+MOST_CHANGES = 8
 
 
 class JournalError(ValueError):
@@ -161,12 +163,9 @@ class Journal:
             raise _foreign(path)
 
     def _check_header(self, header: JournalHeader, path: Path) -> None:
-        before = header.made_by
-        changed = [name for name in {**before, **self.made_by} if before.get(name) != self.made_by.get(name)]
-        if changed:
-            what = "; ".join(
-                f"{name} was {_short(before.get(name))}, is {_short(self.made_by.get(name))}" for name in changed
-            )
+        changes = list(_changes(header.made_by, self.made_by))
+        if changes:
+            what = "; ".join(changes if len(changes) <= MOST_CHANGES else [*changes[:MOST_CHANGES], "..."])
             raise JournalError(
                 f"{path}: made with another model or other options ({what}). Take the same ones to go on, another "
                 "output to keep both, or delete the journal to begin anew"
@@ -206,6 +205,18 @@ def _foreign(path: Path) -> JournalError:
 
 def _damage(path: Path, offset: int) -> JournalError:
     return JournalError(f"{path}: damaged at byte {offset}; delete it to begin anew, or choose another output")
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """What differs, in words; of two groups of settings, the settings that do."""
+    for name in {**before, **now}:
+        old, new = before.get(name), now.get(name)
+        if old == new:
+            continue
+        if not prefix and isinstance(old, dict) and isinstance(new, dict):
+            yield from _changes(old, new, f"{name}.")
+        else:
+            yield f"{prefix}{name} was {_short(old)}, is {_short(new)}"
 
 
 def _short(value: Any) -> str:

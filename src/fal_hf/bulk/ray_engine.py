@@ -100,6 +100,7 @@ def _copy_to_cpu(labeler: VideoLabeler) -> VideoLabeler:
     """What can be sent to any machine."""
     portable = copy.copy(labeler)
     portable.model = copy.deepcopy(labeler.model).cpu()
+    portable.model.text_encoder = None  # which has done its part
     return portable
 
 

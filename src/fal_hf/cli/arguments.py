@@ -4,6 +4,7 @@ import argparse
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class UsageError(Exception):
@@ -75,7 +76,7 @@ def scales(text: str) -> tuple[float, ...]:
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that say which model runs, where and how."""
+    """Adds the options that say which model runs, where and how, and what it labels with."""
     parser.add_argument(
         "--model",
         type=filled,
@@ -90,6 +91,44 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="precision of the model (default: the checkpoint's)",
     )
+    given = parser.add_argument_group(
+        "labels in your own words", "for a --model with a text tower, such as a CLIP that `fal convert` has converted"
+    )
+    given.add_argument(
+        "--labels",
+        type=filled,
+        metavar="LABELS",
+        help='labels with commas between them, "a dog runs, a car turns", or a .txt (one a line), .csv or .json file',
+    )
+    given.add_argument(
+        "--prompt",
+        type=filled,
+        metavar="TEXT",
+        help='what stands for a label, with {} in its place, "a video of {}" (default: the checkpoint\'s)',
+    )
+    given.add_argument(
+        "--multi-label",
+        action="store_true",
+        help="several labels may hold: scores that are independent of one another and do not add up to one",
+    )
+
+
+def given_labels(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What a labeler takes of the labels that a command gives, checked."""
+    from ..model.label_names import find_labels
+    from ..model.label_space import check_prompt
+
+    if arguments.labels is None:
+        if arguments.prompt is not None or arguments.multi_label:
+            raise UsageError("expected --labels with --prompt and --multi-label")
+        return {}
+    if arguments.model is None:
+        raise UsageError("expected --model with --labels: the built-in model knows its own labels only")
+    with as_usage_error(ValueError):
+        labels = find_labels(arguments.labels)
+        if arguments.prompt is not None:
+            check_prompt(arguments.prompt)
+    return {"labels": labels, "prompt": arguments.prompt, "multi_label": arguments.multi_label}
 
 
 __all__ = [
@@ -98,6 +137,7 @@ __all__ = [
     "as_usage_error",
     "describe_error",
     "filled",
+    "given_labels",
     "non_negative_int",
     "positive_int",
     "positive_number",

@@ -15,6 +15,7 @@ from .arguments import (
     as_usage_error,
     describe_error,
     filled,
+    given_labels,
     non_negative_int,
     positive_int,
     positive_number,
@@ -139,9 +140,9 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
 def label(arguments: argparse.Namespace) -> int:
     """Runs `fal label`; returns the exit status."""
     check_output_options(arguments)
-    views, how = make_labeler_options(arguments), make_run_options(arguments)
+    options, how = make_labeler_options(arguments), make_run_options(arguments)
     videos = find_inputs(arguments)
-    load = partial(load_labeler, arguments, **views)
+    load = partial(load_labeler, arguments, **options)
     if arguments.output is None:
         return print_labels(load, videos, how, as_json=arguments.json)
     return write_label_file(load, videos, {**how, "retry_failed": arguments.retry_failed}, output=arguments.output)
@@ -155,7 +156,7 @@ def check_output_options(arguments: argparse.Namespace) -> None:
         return
     if arguments.json:
         raise UsageError("expected --json, which prints, or --output, got both; .jsonl files hold the same")
-    for option in ("manifest", "hierarchy"):
+    for option in ("manifest", "labels", "hierarchy"):
         path = getattr(arguments, option)
         if path is not None and os.path.realpath(path) == os.path.realpath(arguments.output):
             raise UsageError(f"{arguments.output}: expected another file than that of --{option}")
@@ -163,7 +164,7 @@ def check_output_options(arguments: argparse.Namespace) -> None:
 
 def make_labeler_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """What a labeler takes beside its model, checked."""
-    from ..labeling.options import Timeline, Views
+    from ..labeling.options import Timeline, Views, read_parents
 
     given = {"threshold": arguments.threshold, "hysteresis": arguments.hysteresis, "min_seconds": arguments.min_length}
     given = {name: value for name, value in given.items() if value is not None}
@@ -179,7 +180,12 @@ def make_labeler_options(arguments: argparse.Namespace) -> dict[str, Any]:
             hop_seconds=arguments.hop,
         )
         timeline = Timeline(**given) if arguments.timeline else None
+    labels = given_labels(arguments)
+    if arguments.hierarchy is not None:
+        with as_usage_error(ValueError, OSError):
+            read_parents(arguments.hierarchy, labels.get("labels"))
     return {
+        **labels,
         "views": views,
         "timeline": timeline,
         "hierarchy": arguments.hierarchy,
@@ -199,17 +205,13 @@ def make_run_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def find_inputs(arguments: argparse.Namespace) -> "list[VideoInput]":
-    """The videos that the command names; also refuses a hierarchy that cannot be read."""
+    """The videos that the command names."""
     from ..bulk.inputs import find_videos
-    from ..labeling.options import read_parents
 
     if not arguments.videos and arguments.manifest is None:
         raise UsageError("expected videos to label, or --manifest FILE")
     with as_usage_error(ValueError, OSError, ImportError):
-        videos = find_videos(arguments.videos, manifest=arguments.manifest)
-        if arguments.hierarchy is not None:
-            read_parents(arguments.hierarchy)
-    return videos
+        return find_videos(arguments.videos, manifest=arguments.manifest)
 
 
 def print_labels(load: "Load", videos: "list[VideoInput]", how: dict[str, Any], *, as_json: bool) -> int:
@@ -289,11 +291,13 @@ def format_table(record: "Record") -> str:
     if "error" in record:
         return f"{name}\n  failed: {record['error']}"
     scored = [*record["labels"], *record.get("parents", ())]
-    width = max(len(label["label"]) for label in [*scored, *record.get("segments", ())])
-    lines = [f"  {label['label']:<{width}}  {label['score']:6.1%}" for label in scored]
-    for segment in record.get("segments", ()):
+    segments = record.get("segments", ())
+    names = {label["label"]: " ".join(label["label"].split()) for label in [*scored, *segments]}
+    width = max(map(len, names.values()))
+    lines = [f"  {names[label['label']]:<{width}}  {label['score']:6.1%}" for label in scored]
+    for segment in segments:
         times = f"{clock(segment['start_seconds'])} - {clock(segment['end_seconds'])}"
-        lines.append(f"  {times}  {segment['label']:<{width}}  {segment['score']:6.1%}")
+        lines.append(f"  {times}  {names[segment['label']]:<{width}}  {segment['score']:6.1%}")
     return "\n".join([name, *lines])
 
 

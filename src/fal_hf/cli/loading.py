@@ -3,9 +3,10 @@
 import argparse
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .arguments import UsageError
 
@@ -16,7 +17,15 @@ PATIENCE_SECONDS = 2.0
 
 
 def load_labeler(arguments: argparse.Namespace, **options) -> "VideoLabeler":
-    """A labeler of the model that the command names, on its device."""
+    """A labeler of the model that the command names, on its device; what it warns of is a line each."""
+    with warnings.catch_warnings(record=True) as caught:
+        labeler = _load_labeler(arguments, options)
+    for warning in caught:
+        print(f"fal: {' '.join(str(warning.message).split())}", file=sys.stderr)
+    return labeler
+
+
+def _load_labeler(arguments: argparse.Namespace, options: dict[str, Any]) -> "VideoLabeler":
     with notice("fal: loading torch and the model ..."):
         from transformers.utils import logging
 

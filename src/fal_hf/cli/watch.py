@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from .arguments import add_model_options, as_usage_error, filled, print_line
+from .arguments import add_model_options, as_usage_error, filled, given_labels, print_line
 from .loading import load_labeler
 
 
@@ -45,7 +45,7 @@ def watch(arguments: argparse.Namespace) -> int:
     }
     with as_usage_error(ValueError):
         check_watch(arguments.sources, **options)
-    labeler = load_labeler(arguments)
+    labeler = load_labeler(arguments, **given_labels(arguments))
 
     from ..bulk.watching import EndOfStream
     from ..bulk.watching import watch as watch_streams

@@ -3,7 +3,6 @@ Files of foreign checkpoints, read without trust: what is damaged, declares more
 refused with the reason, as a [`ConversionError`] that names the file.
 """
 
-import csv
 import json
 import re
 import zipfile
@@ -19,6 +18,8 @@ from huggingface_hub.utils import validate_repo_id
 from transformers.modeling_utils import load_state_dict
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
+from ..model import label_names
+from ..model.label_space import shorten
 from .errors import ConversionError
 from .sources import PICKLE_SUFFIXES, WEIGHTS_SUFFIXES, require_name
 
@@ -217,72 +218,15 @@ def describe(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__
 
 
-def shorten(names: Sequence[str], *, at_most: int = 4) -> str:
-    """The first of some names, for people."""
-    return ", ".join(names if len(names) <= at_most else [*names[:at_most], "..."])
-
-
 # ---- labels ----
 
 
 def read_labels(path: str | PathLike) -> list[str]:
-    """
-    The names of classes, in the order of a model's logits.
-
-    Args:
-        path: A `.json` file with a list of names, an object of number and name or one of name and number; a `.csv`
-            file with a name a row, or a number and a name, with or without a header; a `.txt` file with a name a line.
-
-    Raises:
-        ConversionError: for numbers other than 0, 1, 2, ..., names that are empty or come twice, and other files.
-    """
-    path = Path(path)
-    if path.suffix not in LABEL_READERS:
-        raise ConversionError(f"{path}: expected labels in a {', '.join(LABEL_READERS)} file")
+    """As `label_names.read_labels`, with a ConversionError of whatever is wrong."""
     try:
-        labels = LABEL_READERS[path.suffix](path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConversionError(f"{path}: {error}") from error
-    bad = [label for label in labels if not isinstance(label, str) or not label.strip()]
-    if bad or not labels:
-        raise ConversionError(
-            f"{path}: expected names, got {bad[0]!r}" if bad else f"{path}: expected names, got none"
-        )
-    repeated = sorted({label for label in labels if labels.count(label) > 1})
-    if repeated:
-        raise ConversionError(f"{path}: expected every name once, got {', '.join(repeated)} more than once")
-    return labels
-
-
-def _parse_json_labels(text: str) -> list[Any]:
-    content = json.loads(text)
-    if isinstance(content, list):
-        return content
-    if not isinstance(content, dict):
-        raise ValueError(f"expected a list of names or an object, got a {type(content).__name__}")
-    if all(isinstance(value, int) for value in content.values()):
-        return _in_order({index: name for name, index in content.items()}, count=len(content))
-    return _in_order({int(index): name for index, name in content.items()}, count=len(content))
-
-
-def _parse_csv_labels(text: str) -> list[str]:
-    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), skipinitialspace=True) if any(row)]
-    widths = {len(row) for row in rows}
-    if widths == {1}:
-        return [row[0] for row in rows]
-    if widths != {2}:
-        raise ValueError(f"expected one or two columns, got {sorted(widths)}")
-    if not any(cell.isdigit() for cell in rows[0]):
-        rows = rows[1:]  # the header
-    number = 0 if all(row[0].isdigit() for row in rows) else 1
-    return _in_order({int(row[number]): row[1 - number] for row in rows}, count=len(rows))
-
-
-def _in_order(names: dict[int, Any], *, count: int) -> list[Any]:
-    """Names by their number; the numbers are those from 0 on."""
-    if sorted(names) != list(range(count)):
-        raise ValueError(f"expected the numbers 0 to {count - 1}, each once, got {sorted(names)}")
-    return [names[index] for index in range(count)]
+        return label_names.read_labels(path)
+    except ValueError as error:
+        raise ConversionError(str(error)) from error
 
 
 def read_label_embeddings(path: str | PathLike) -> torch.Tensor:
@@ -308,13 +252,6 @@ def read_label_embeddings(path: str | PathLike) -> torch.Tensor:
         shape = tuple(tensors[name].shape)
         raise ConversionError(f"{path}: {name}: expected a row for each label, two axes, got the shape {shape}")
     return tensors[name].float()
-
-
-LABEL_READERS = {
-    ".json": _parse_json_labels,
-    ".csv": _parse_csv_labels,
-    ".txt": lambda text: [line.strip() for line in text.strip().splitlines()],
-}
 
 
 __all__ = [

@@ -5,6 +5,7 @@ A checkpoint is written to a folder of its own, loaded from there again and comp
 for; only then does the folder get its name.
 """
 
+import copy
 import re
 import shutil
 import tempfile
@@ -231,8 +232,8 @@ def target_config(
             f"prompt: expected a source whose labels are texts and whose head is kept, a CLIP, got {source.path}"
         )
     elif old.classifier_type == "similarity":
-        of_texts = ("classifier_type", "label_prompt", "label_embedding_size")
-        settings |= {name: getattr(FALConfig, name) for name in of_texts}
+        size = ("label_embedding_size",) if old.label_attention == "none" else ()
+        settings |= {name: getattr(FALConfig, name) for name in ("classifier_type", "label_prompt", *size)}
     settings |= {
         "num_frames": old.num_frames if options.num_frames is None else options.num_frames,
         "image_size": as_side(old.image_size if options.image_size is None else options.image_size),
@@ -256,9 +257,14 @@ def target_config(
     elif not keeps_head and old.label_attention == "none":
         settings["id2label"] = {0: "LABEL_0", 1: "LABEL_1"}
     names = settings["id2label"]
-    of_labels, embeddings = label_fields(
-        old, options, [names[number] for number in range(len(names))], is_open=is_open
-    )
+    known = copy.copy(old)
+    known.classifier_type = settings["classifier_type"]
+    of_labels, embeddings = label_fields(known, options, [names[number] for number in range(len(names))])
+    if is_open and embeddings is not None and embeddings.shape[1] != old.label_embedding_size:
+        raise ConversionError(
+            f"{options.label_embeddings}: expected rows of {old.label_embedding_size} numbers, the size of what they "
+            f"are compared with, got the shape {tuple(embeddings.shape)}"
+        )
     config = make_config(source.path, settings | of_labels)
     if old.label_attention != "none" and (config.label_hierarchy is None) != (old.label_hierarchy is None):
         expected, got = ("no hierarchy", "one") if old.label_hierarchy is None else ("a hierarchy", "none")

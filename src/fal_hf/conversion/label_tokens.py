@@ -33,12 +33,11 @@ class LabelOptions(Protocol):
 
 
 def label_fields(
-    config: FALConfig, options: LabelOptions, labels: Sequence[str], *, is_open: bool = False
+    config: FALConfig, options: LabelOptions, labels: Sequence[str]
 ) -> tuple[dict[str, Any], torch.Tensor | None]:
     """
     What options change of a configuration for some labels, in the order of the model's scores, and the labels'
-    embeddings, `(N, size)` float32. For other labels than the configuration's its hierarchy does not hold. Where the
-    model is open to other labels their embeddings have the size of its own, and need be no tokens.
+    embeddings, `(N, size)` float32. For other labels than the configuration's its hierarchy does not hold.
 
     Raises:
         ConversionError: a file cannot be read, holds something else or does not fit the labels.
@@ -46,7 +45,7 @@ def label_fields(
     given = {name: getattr(options, name) for name in ("label_attention", "label_integration_layer")}
     fields: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if fields.get("label_attention", config.label_attention) == "none":
-        _refuse_without_tokens(options, is_open=is_open)
+        _refuse_without_tokens(config, options)
     hierarchy, embeddings = read_label_files(options)
     if hierarchy is None and sorted((config.id2label or {}).values()) == sorted(labels):
         hierarchy = config.label_hierarchy
@@ -61,18 +60,14 @@ def label_fields(
                 f"{options.label_embeddings}: expected a row for each of {len(space.names)} labels "
                 f"({shorten(space.names)}), got the shape {tuple(embeddings.shape)}"
             )
-        if is_open and embeddings.shape[1] != config.label_embedding_size:
-            raise ConversionError(
-                f"{options.label_embeddings}: expected rows of {config.label_embedding_size} numbers, the size of the "
-                f"embeddings that they are compared with, got the shape {tuple(embeddings.shape)}"
-            )
         fields["label_embedding_size"] = embeddings.shape[1]
     return fields, embeddings
 
 
-def _refuse_without_tokens(options: LabelOptions, *, is_open: bool) -> None:
-    for name in ("label_integration_layer", *(() if is_open else ("label_embeddings",))):
-        if getattr(options, name) is not None:
+def _refuse_without_tokens(config: FALConfig, options: LabelOptions) -> None:
+    for name in ("label_integration_layer", "label_embeddings"):
+        is_compared = name == "label_embeddings" and config.classifier_type == "similarity"
+        if getattr(options, name) is not None and not is_compared:
             raise ConversionError(f"{name}: expected label_attention with it, label, unified or divided")
 
 

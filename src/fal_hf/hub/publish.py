@@ -34,7 +34,19 @@ AUTO_MAPS: dict[str, dict[str, Any]] = {
     },
     VIDEO_PROCESSOR_NAME: {"AutoVideoProcessor": "video_processing_fal.FALVideoProcessor"},
 }
-ENTRY_MODULES = ("modeling_fal.py", "image_processing_pil_fal.py", "video_processing_fal.py")
+# What a model that takes any labels adds to its configuration: the pipeline that gives it some.
+CUSTOM_PIPELINES = {
+    "zero-shot-video-classification": {
+        "impl": "zero_shot_pipeline.ZeroShotVideoClassificationPipeline",
+        "pt": ["AutoModelForVideoClassification"],
+    }
+}
+ENTRY_MODULES = (
+    "modeling_fal.py",
+    "image_processing_pil_fal.py",
+    "video_processing_fal.py",
+    "zero_shot_pipeline.py",
+)
 
 # The files of weights that transformers looks for. Old ones must not outlive a push: of a single file and shards it
 # takes the single file, whichever is newer. Neither must a text tower of another model.
@@ -54,7 +66,8 @@ def add_code(folder: str | PathLike) -> None:
     Adds the modelling code to a FAL folder, so that it loads with `trust_remote_code=True` where `fal_hf` is missing.
 
     AutoConfig, AutoModel, AutoModelForVideoClassification, AutoImageProcessor (both backends) and AutoVideoProcessor
-    find their classes in it. Files of an earlier call are replaced.
+    find their classes in it, and `pipeline("zero-shot-video-classification")` its own for a model with label
+    embeddings. Files of an earlier call are replaced.
 
     Args:
         folder: A folder with a FAL model and its processors, as their `save_pretrained` write it.
@@ -70,6 +83,8 @@ def add_code(folder: str | PathLike) -> None:
             f"{folder}: expected a FAL model, got model_type={model_type!r}; load it with "
             "FALVideoClassifierForVideoClassification and save it with save_pretrained first"
         )
+    if settings[CONFIG_NAME].get("classifier_type") == "similarity":
+        settings[CONFIG_NAME]["custom_pipelines"] = CUSTOM_PIPELINES
     for module in code_files():
         shutil.copyfile(module, folder / module.name)
     for name, auto_map in AUTO_MAPS.items():

@@ -92,24 +92,21 @@ class LabelHierarchy:
         space = LabelSpace.of(labels, parents)
         self.parents = dict(parents)
         self.labels = tuple(dict.fromkeys(parents.values()))
-        paths = [{space.names[number] for number in space.path(label)} for label in range(space.num_labels)]
-        self.members = torch.tensor([[parent in path for path in paths] for parent in self.labels])
+        rows = {parent: row for row, parent in enumerate(self.labels)}
+        paths = [[rows.get(space.names[number]) for number in space.path(label)] for label in range(space.num_labels)]
+        places = [(row, label) for label, path in enumerate(paths) for row in path if row is not None]
+        self.members = torch.zeros(len(rows), space.num_labels, dtype=torch.bool)
+        self.members[tuple(torch.tensor(places).T)] = True
 
     @classmethod
     def load(cls, parents: Mapping[str, str] | str | PathLike, labels: Sequence[str]) -> "LabelHierarchy":
         """Takes a mapping, or reads a JSON file of one; a ValueError names the file and what is wrong with it."""
-        if isinstance(parents, Mapping):
-            return cls(parents, labels)
-        read = read_parents(parents)
-        try:
-            return cls(read, labels)
-        except ValueError as error:
-            raise ValueError(f"{parents}: {error}") from error
+        return cls(parents if isinstance(parents, Mapping) else read_parents(parents, labels), labels)
 
     def scores(self, probabilities: torch.Tensor, problem_type: str | None = None) -> torch.Tensor:
         """`(..., num_labels)` scores of the model's labels to `(..., num_parents)` scores of the parents."""
         if problem_type == MULTI_LABEL:
-            return (probabilities.unsqueeze(-2) * self.members).amax(dim=-1)
+            return torch.stack([probabilities[..., members].amax(dim=-1) for members in self.members], dim=-1)
         return (probabilities @ self.members.T.to(probabilities.dtype)).clamp(max=1.0)
 
 

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
-from ..model.modeling_fal import FALVideoClassifierForVideoClassification
+from ..model.label_space import check_labels
+from ..model.modeling_fal import FALSimilarityHead, FALVideoClassifierForVideoClassification
 from ..model.video_file import Video
 from ..model.video_info import WHOLE, Stretch
 from ..model.video_processing_fal import FALVideoProcessor
@@ -25,6 +26,7 @@ from .aggregation import (
     label_probabilities,
     window_borders,
 )
+from .options import read_parents
 from .records import SCHEMA_VERSION
 from .views import ViewLayout, ViewReader, Views
 
@@ -98,12 +100,16 @@ class VideoLabeler:
         model: A classifier with `config.id2label`. It is put into evaluation mode, and its weights are moved to memory
             of another alignment where scores would depend on that; their values stay.
         processor: The video processor of the same checkpoint; its sampling settings say which frames make a clip.
+        labels: Any labels, in your own words, for a model with label embeddings; they take the place of its own.
+        prompt: The text that stands for a given label, with `{}` in its place; the model's own unless given.
+        multi_label: Whether the scores of given labels are independent of one another (sigmoid) where those of the
+            model's own labels add up to one (softmax).
         num_clips: Clips a video, whose probabilities are averaged; None takes the processor's own number. Short for
             `views=Views(num_clips=...)`.
         views: Which clips, crops and scales are scored, and whether windows tile the video.
         timeline: How the scores of windows become segments; needs `views` with windows.
-        hierarchy: Label to its parent, or a JSON file of that; the checkpoint's own unless given. It adds the parents'
-            scores, see [`LabelHierarchy`].
+        hierarchy: Label to its parent, or a JSON file of that; the checkpoint's own unless it or labels are given. It
+            adds the parents' scores, see [`LabelHierarchy`].
         batch_size: Clips that go through the model at once, fewer of large ones on a CPU. They are always of one
             video: what a video's scores are does not depend on the videos beside it.
 
@@ -116,13 +122,21 @@ class VideoLabeler:
     >>> print(labeler("video.mp4").labels)
     >>> labeler = VideoLabeler.from_pretrained(views=Views(windows=True))
     >>> print(labeler("video.mp4").segments)
-    ```"""
+    >>> labeler = VideoLabeler.from_pretrained("clip", labels=["a dog runs", "a car turns"])
+    ```
+
+    Raises:
+        ValueError: options contradict one another or the model; the model takes no other labels than its own.
+    """
 
     def __init__(
         self,
         model: FALVideoClassifierForVideoClassification,
         processor: FALVideoProcessor,
         *,
+        labels: Sequence[str] | None = None,
+        prompt: str | None = None,
+        multi_label: bool = False,
         num_clips: int | None = None,
         views: Views | None = None,
         timeline: Timeline | None = None,
@@ -132,6 +146,12 @@ class VideoLabeler:
         if num_clips is not None and views is not None:
             raise ValueError("expected num_clips or views, got both: give views=Views(num_clips=...)")
         requested_library()  # refused here rather than for each video
+        self.has_given_labels = labels is not None
+        if labels is not None:
+            give_labels(model, labels, prompt=prompt, multi_label=multi_label, hierarchy=hierarchy)
+            hierarchy = None  # the model has it now
+        elif prompt is not None or multi_label:
+            raise ValueError("prompt and multi_label: expected labels with them")
         check_problem_type(model.config.problem_type)
         self.model = model.eval()
         align_weights(model)
@@ -156,6 +176,9 @@ class VideoLabeler:
         cls,
         model: str | PathLike = DEFAULT_CHECKPOINT,
         *,
+        labels: Sequence[str] | None = None,
+        prompt: str | None = None,
+        multi_label: bool = False,
         num_clips: int | None = None,
         views: Views | None = None,
         timeline: Timeline | None = None,
@@ -171,14 +194,15 @@ class VideoLabeler:
         Args:
             model: A folder or a Hub id of FAL or TimeSformer layout; by default the camera-motion checkpoint that
                 comes with the package.
-            num_clips, views, timeline, hierarchy, batch_size: As for the class.
+            labels, prompt, multi_label, num_clips, views, timeline, hierarchy, batch_size: As for the class.
             device: `"cpu"`, `"cuda"`, `"cuda:1"`, ...; None takes a GPU where there is one.
             dtype: `"auto"` (the checkpoint's own), `"float32"`, `"bfloat16"` or `"float16"`.
             kwargs: Passed on to `from_pretrained`: `revision`, `token`, `local_files_only`, ...
 
         Raises:
             OSError: if there is no such folder or Hub repository.
-            ValueError: if it is not a FAL model that classifies, weights are missing, or the device computes nothing.
+            ValueError: if it is not a FAL model that classifies, weights are missing, or the device computes nothing;
+                and as for the class.
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         check_device(device)
@@ -195,6 +219,9 @@ class VideoLabeler:
         return cls(
             classifier.to(device),
             processor,
+            labels=labels,
+            prompt=prompt,
+            multi_label=multi_label,
             num_clips=num_clips,
             views=views,
             timeline=timeline,
@@ -292,6 +319,24 @@ class VideoLabeler:
         segments = [segment for segment in segments if segment.label not in names]
         segments += find_segments(parents, borders, names, self.timeline, exclusive=False)
         return sorted(segments, key=lambda segment: (segment.start_seconds, -segment.end_seconds, segment.label))
+
+
+def give_labels(
+    model: FALVideoClassifierForVideoClassification,
+    labels: Sequence[str],
+    *,
+    prompt: str | None,
+    multi_label: bool,
+    hierarchy: Mapping[str, str] | str | PathLike | None,
+) -> None:
+    """Has a model say other labels; what its own were, and what stood above them, it forgets."""
+    check_labels(labels)
+    if isinstance(hierarchy, str | PathLike):
+        hierarchy = read_parents(hierarchy, labels)
+    model.set_labels(labels, prompt=prompt, hierarchy=hierarchy)
+    if multi_label:
+        model.config.problem_type = MULTI_LABEL
+        cast(FALSimilarityHead, model.classifier).check_bias()
 
 
 def check_device(device: str | torch.device) -> None:

@@ -201,6 +201,8 @@ class FALConfig(PreTrainedConfig):
         """As `PreTrainedConfig.from_dict`; a stored configuration without the entry has no CLS key in time."""
         if "model_type" in config_dict:
             config_dict = {"cls_in_temporal_attention": False, **config_dict}
+        if __name__.startswith("fal_hf."):  # the package has the pipeline itself, and nobody need trust a copy
+            config_dict = {name: value for name, value in config_dict.items() if name != "custom_pipelines"}
         return super().from_dict(config_dict, **kwargs)
 
     def validate_architecture(self):

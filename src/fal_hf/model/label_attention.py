@@ -32,7 +32,7 @@ class FALGivenEmbeddings(nn.Module):
 
     def __init__(self, num_labels: int, size: int):
         super().__init__()
-        self.register_buffer("weight", torch.empty(num_labels, size))
+        self.register_buffer("weight", torch.zeros(num_labels, size))
 
     def forward(self, numbers: torch.Tensor) -> torch.Tensor:
         """Numbers of labels `(N,)` to their embeddings `(N, size)`."""

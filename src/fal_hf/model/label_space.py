@@ -22,6 +22,9 @@ LABEL_STEPS: dict[str, tuple[str, ...]] = {
 }
 LABEL_ATTENTIONS = tuple(LABEL_STEPS)
 
+# What stands in a text for bytes that are none.
+SURROGATES = range(0xD800, 0xE000)
+
 # Far above any taxonomy; each level is a step of every loss and score.
 MOST_LEVELS = 100
 
@@ -66,11 +69,11 @@ class LabelSpace:
             check_hierarchy(hierarchy)
             twice = sorted(name for name, count in Counter(labels).items() if count > 1)
             if twice:
-                raise ValueError(f"{', '.join(twice)}: expected labels that differ below a hierarchy")
+                raise ValueError(f"{shorten(twice)}: expected labels that differ below a hierarchy")
             unknown = sorted(hierarchy.keys() - set(labels) - set(hierarchy.values()))
             if unknown:
-                expected = f"labels of the model ({', '.join(labels)}) or parents"
-                raise ValueError(f"{', '.join(unknown)}: expected {expected}")
+                expected = f"labels of the model ({shorten(labels)}) or parents"
+                raise ValueError(f"{shorten(unknown)}: expected {expected}")
         hierarchy, known = hierarchy or {}, set(labels)
         names = (*labels, *(name for name in dict.fromkeys(hierarchy.values()) if name not in known))
         numbers = {name: number for number, name in enumerate(names)}
@@ -102,16 +105,26 @@ def check_labels(labels: Sequence[str]) -> None:
     if not labels:
         raise ValueError(f"{expected}, got an empty one")
     for label in labels:
-        if not isinstance(label, str) or not label.strip():
+        if not is_text(label):
             raise ValueError(f"{expected}, each a text, got {label!r} among them")
     twice = [name for name, count in Counter(labels).items() if count > 1]
     if twice:
-        raise ValueError(f"{expected} that differ, got {', '.join(twice[:3])} more than once")
+        raise ValueError(f"{expected} that differ, got {shorten(twice)} more than once")
+
+
+def shorten(names: Sequence[str], *, at_most: int = 4) -> str:
+    """The first of some names, for people."""
+    return ", ".join(names if len(names) <= at_most else [*names[:at_most], "..."])
+
+
+def is_text(value: object) -> bool:
+    """Whether a value is a text that says something, and no bytes that are no text."""
+    return isinstance(value, str) and value.strip() != "" and not any(ord(letter) in SURROGATES for letter in value)
 
 
 def check_prompt(prompt: str) -> None:
     """Refuses, by a ValueError, a prompt that does not say once where the label goes."""
-    if not isinstance(prompt, str) or prompt.count("{}") != 1:
+    if not is_text(prompt) or prompt.count("{}") != 1:
         raise ValueError(f"expected a prompt with {{}} in the label's place, 'a video of {{}}', got {prompt!r}")
 
 
@@ -135,17 +148,23 @@ def check_hierarchy(hierarchy: Mapping[str, str]) -> None:
             raise ValueError(f"{label}: expected at most {MOST_LEVELS} levels, got more above this label")
 
 
-def read_parents(path: str | PathLike) -> dict[str, str]:
+def read_parents(path: str | PathLike, labels: Sequence[str] | None = None) -> dict[str, str]:
     """
     Reads the JSON file of a label hierarchy: an object of label and parent.
 
+    Args:
+        path: The file.
+        labels: Those that the hierarchy is to be of, where they are known.
+
     Raises:
         OSError: the file cannot be read.
-        ValueError: it holds something else; names the file.
+        ValueError: it holds something else, or a hierarchy of other labels; names the file.
     """
     try:
         parents = json.loads(Path(path).read_text(encoding="utf-8"))
         check_hierarchy(parents)
+        if labels is not None:
+            LabelSpace.of(labels, parents)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from error
     return parents
@@ -159,5 +178,7 @@ __all__ = [
     "check_hierarchy",
     "check_labels",
     "check_prompt",
+    "is_text",
     "read_parents",
+    "shorten",
 ]

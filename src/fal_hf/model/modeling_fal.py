@@ -11,6 +11,7 @@ attention, where each frame keeps a CLS token of its own (C = T) until they are 
 T, H and W are read from the input, never from the configuration.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -208,11 +209,10 @@ class FALEmbeddings(nn.Module):
         )
         self.time_embeddings = nn.Parameter(torch.empty(1, frames, config.hidden_size)) if has_times else None
         # CODEPATH: CLIP has a norm before its first block; Vision Transformers have none
-        self.layernorm = (
-            nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-            if config.norm_layout == "clip"
-            else nn.Identity()
-        )
+        if config.norm_layout == "clip":
+            self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        else:
+            self.layernorm = nn.Identity()
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = True) -> tuple[torch.Tensor, Grid]:
@@ -232,9 +232,12 @@ class FALEmbeddings(nn.Module):
             patches = patches + resize_positions(table, grid[1:])[:, None]
         if self.time_embeddings is not None:
             patches = patches + resize_times(self.time_embeddings, grid[0])[:, :, None, None]
-        num_cls = frames if self.cls_per_frame else 1
-        tokens = torch.cat([cls_token.expand(batch, num_cls, width), patches.flatten(1, 3)], dim=1)
+        tokens = torch.cat([cls_token.expand(batch, self.count_cls(grid), width), patches.flatten(1, 3)], dim=1)
         return self.dropout(self.layernorm(tokens)), grid
+
+    def count_cls(self, grid: Grid) -> int:
+        """How many CLS tokens there are."""
+        return grid[0] if self.cls_per_frame else 1
 
 
 def resize_positions(table: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -625,10 +628,12 @@ class FALPreTrainedModel(PreTrainedModel):
         std = self.config.initializer_range
         if isinstance(module, FALZeroLinear):
             init.zeros_(module.weight)
-        elif isinstance(module, nn.Linear | nn.Embedding | FALGivenEmbeddings):
+        elif isinstance(module, nn.Linear | nn.Embedding):
             init.trunc_normal_(module.weight, std=std)
         elif isinstance(module, FALGate):
             init.zeros_(module.scale)
+        elif isinstance(module, FALGivenEmbeddings):
+            init.zeros_(module.weight)
         elif isinstance(module, FALSimilarityHead):
             init.normal_(module.projection.weight, std=self.config.hidden_size**-0.5)
             init.constant_(module.logit_scale, START_LOGIT_SCALE)
@@ -683,13 +688,30 @@ class FALModel(FALPreTrainedModel):
             Leave out of the last block what the CLS token does not depend on. `pooler_output` is the same;
             `last_hidden_state` then holds the CLS token only, `(B, 1, D)`.
         """
+        hidden_states, grid = self.forward_features(pixel_values, interpolate_pos_encoding, cls_only, **kwargs)
+        return self.forward_labels(hidden_states, grid, cls_only, **kwargs)
+
+    def forward_features(
+        self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = True, cls_only: bool = False, **kwargs
+    ) -> tuple[torch.Tensor, Grid]:
+        """
+        The part of `forward` that does not depend on labels: the tokens after all blocks, `(B, C + T·H·W, D)` or with
+        `cls_only` `(B, C, D)`, with labels as tokens those that meet them, `(B, C + T·H·W, D)`; and the grid.
+        """
         hidden_states, grid = self.embeddings(pixel_values, interpolate_pos_encoding)
-        num_cls = hidden_states.shape[1] - grid[0] * grid[1] * grid[2]
-        labels = None
+        layers = list(self.layers)
         # CODEPATH: published checkpoints have no label tokens (section 4.2)
         if self.config.label_attention == "none":
-            hidden_states = run_layers(list(self.layers), hidden_states, grid, cls_only=cls_only, **kwargs)
-        else:
+            return run_layers(layers, hidden_states, grid, cls_only=cls_only, **kwargs), grid
+        return run_layers(layers[: self.config.label_integration_layer], hidden_states, grid, **kwargs), grid
+
+    def forward_labels(
+        self, hidden_states: torch.Tensor, grid: Grid, cls_only: bool = False, **kwargs
+    ) -> FALModelOutput:
+        """The rest of `forward`, of what `forward_features` returns."""
+        num_cls, labels = self.embeddings.count_cls(grid), None
+        # CODEPATH: published checkpoints have no label tokens (section 4.2)
+        if self.config.label_attention != "none":
             hidden_states, labels = self.integrate_labels(hidden_states, num_cls, grid, cls_only=cls_only, **kwargs)
             labels = self.layernorm(labels)
         last_hidden_state = self.join_frames(hidden_states, num_cls)
@@ -700,13 +722,9 @@ class FALModel(FALPreTrainedModel):
     def join_frames(self, hidden_states: torch.Tensor, num_cls: int) -> torch.Tensor:
         """The last layer norm, and the frames' CLS tokens averaged: `(B, C + T·H·W, D)` to `(B, 1 + T·H·W, D)`."""
         # CODEPATH: CLIP's embedding of an image ends with the norm; TimeSformer averages before it
-        norms_first = self.config.norm_layout == "clip"
-        if norms_first:
-            hidden_states = self.layernorm(hidden_states)
-        if num_cls > 1:
-            cls_token = hidden_states[:, :num_cls].mean(dim=1, keepdim=True)
-            hidden_states = torch.cat([cls_token, hidden_states[:, num_cls:]], dim=1)
-        return hidden_states if norms_first else self.layernorm(hidden_states)
+        if self.config.norm_layout == "clip":
+            return average_frames(self.layernorm(hidden_states), num_cls)
+        return self.layernorm(average_frames(hidden_states, num_cls))
 
     def integrate_labels(
         self, hidden_states: torch.Tensor, num_cls: int, grid: Grid, *, cls_only: bool, **kwargs
@@ -714,7 +732,6 @@ class FALModel(FALPreTrainedModel):
         """`(B, C + T·H·W, D)` tokens to those of the features and of the labels, `(B, N, D)`, after all blocks."""
         layers, first = list(self.layers), self.config.label_integration_layer
         label_embeddings = cast(FALLabelEmbeddings, self.label_embeddings)
-        hidden_states = run_layers(layers[:first], hidden_states, grid, **kwargs)
         labels = label_embeddings(hidden_states.shape[0])
         # CODEPATH: the paper recommends divided attention; unified attention is what it compares (section 4.2)
         if self.config.label_attention == "unified":
@@ -730,6 +747,14 @@ class FALModel(FALPreTrainedModel):
             is_last = index == self.config.num_hidden_layers - 1
             hidden_states = run_layers(block, hidden_states, grid, cls_only=cls_only and is_last, **kwargs)
         return hidden_states[:, :num_cls] if cls_only else hidden_states, labels
+
+
+def average_frames(hidden_states: torch.Tensor, num_cls: int) -> torch.Tensor:
+    """The CLS tokens of the frames, which come first, averaged: `(B, C + T·H·W, D)` to `(B, 1 + T·H·W, D)`."""
+    if num_cls == 1:
+        return hidden_states
+    cls_token = hidden_states[:, :num_cls].mean(dim=1, keepdim=True)
+    return torch.cat([cls_token, hidden_states[:, num_cls:]], dim=1)
 
 
 def run_layers(
@@ -772,6 +797,15 @@ class FALSimilarityHead(nn.Module):
         labels = nn.functional.normalize(embeddings.float(), dim=-1)
         return clip @ labels.T * self.logit_scale.float().exp() + self.logit_bias.float()
 
+    def check_bias(self) -> None:
+        """Warns where scores that are independent of one another were never trained."""
+        if self.logit_bias == 0:
+            warnings.warn(
+                "multi_label: this model has never been trained for scores that are independent of one another, they "
+                "will all be near one; fine-tune it with --problem_type multi_label_classification",
+                stacklevel=3,
+            )
+
 
 @auto_docstring(
     custom_intro="""
@@ -785,11 +819,11 @@ class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
 
     def __init__(self, config: FALConfig):
         super().__init__(config)
-        self.num_labels: int = config.num_labels  # pyright: ignore[reportAttributeAccessIssue]  # never None here
         self.fal = FALModel(config)
-        # CODEPATH: published checkpoints have a linear head, but CLIP; the paper's is an MLP (section 3.5)
+        # CODEPATH: published checkpoints have a linear head, but CLIP, whose labels are given
         if config.classifier_type == "similarity":
             self.classifier = FALSimilarityHead(config)
+        # CODEPATH: published checkpoints have a linear head; the paper's is an MLP of one hidden layer (section 3.5)
         elif config.classifier_hidden_size is None:
             self.classifier = nn.Linear(config.hidden_size, self.num_labels)
         else:
@@ -799,6 +833,10 @@ class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
         self._text_source: Callable[[], TextEncoder | None] | None = None
         self._text_encoder: TextEncoder | None = None
         self.post_init()
+
+    @property
+    def num_labels(self) -> int:
+        return self.config.num_labels  # pyright: ignore[reportReturnType]  # never None here
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
@@ -868,24 +906,29 @@ class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
         self.config.label2id = {name: number for number, name in enumerate(names)}
         self.config.label_hierarchy = None if hierarchy is None else dict(hierarchy)
         self.config.label_prompt = prompt
-        self.num_labels = len(names)
         cast(FALLabelEmbeddings, self.fal.label_embeddings).set_labels(space, embeddings)
 
-    def _check_labels(
-        self, names: Sequence[str], prompt: str | None, hierarchy: Mapping[str, str] | None
-    ) -> tuple[LabelSpace, str]:
-        """The space of labels that the model can be given, and the prompt."""
+    def require_label_embeddings(self) -> None:
+        """Refuses, by a ValueError, a model that cannot be given labels."""
         if self.config.classifier_type != "similarity":
             raise ValueError(
                 "expected a model with label embeddings, got one with a head that is trained for "
                 f"{self.num_labels} labels; convert a CLIP with `fal convert openai/clip-vit-base-patch16 --labels "
                 "my.txt --output DIR`, or train with classifier_type='similarity'"
             )
+
+    def _check_labels(
+        self, names: Sequence[str], prompt: str | None, hierarchy: Mapping[str, str] | None
+    ) -> tuple[LabelSpace, str]:
+        """The space of labels that the model can be given, and the prompt."""
+        self.require_label_embeddings()
         check_labels(names)
         prompt = self.config.label_prompt if prompt is None else prompt
         check_prompt(prompt)
-        if self.config.label_attention != "none" and (hierarchy is None) != (self.config.label_hierarchy is None):
-            expected, got = ("no hierarchy", "one") if self.config.label_hierarchy is None else ("a hierarchy", "none")
+        has_hierarchy = self.config.label_hierarchy is not None
+        # CODEPATH: published checkpoints have no label tokens (section 4.2)
+        if self.config.label_attention != "none" and has_hierarchy != (hierarchy is not None):
+            expected, got = ("a hierarchy", "none") if has_hierarchy else ("no hierarchy", "one")
             raise ValueError(f"hierarchy: expected {expected}, as the labels as tokens were trained with, got {got}")
         return LabelSpace.of(names, hierarchy), prompt
 
@@ -895,7 +938,7 @@ class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
                 "expected a model that came with a text tower, or the embeddings of the labels: a CLIP that "
                 "`fal convert` has converted has one, in the folder `text`"
             )
-        return self.text_encoder(texts)
+        return self.text_encoder(texts, self.device)
 
     @can_return_tuple
     @auto_docstring
@@ -933,16 +976,21 @@ class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
             return_dict=True,
             **kwargs,
         )
-        logits, label_logits, label_share = self.score_features(outputs.pooler_output), None, None
-        if self.label_head is not None:
-            label_logits, label_share = self.score_labels(outputs, logits)
-            logits = label_logits[:, : self.num_labels]
+        logits, label_logits, label_share = self.score(outputs)
         loss = None if labels is None else self.compute_loss(labels, logits, label_logits, **kwargs)
         own = ("last_hidden_state", "pooler_output", "label_hidden_state")
         captured = {key: value for key, value in outputs.items() if key not in own}
         return FALVideoClassifierOutput(
             loss=loss, logits=logits, label_logits=label_logits, label_share=label_share, **captured
         )
+
+    def score(self, outputs: FALModelOutput) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """The scores of the labels, `(B, num_labels)`; with labels as tokens those of all, and the tokens' share."""
+        logits = self.score_features(cast(torch.Tensor, outputs.pooler_output))
+        if self.label_head is None:
+            return logits, None, None
+        label_logits, label_share = self.score_labels(outputs, logits)
+        return label_logits[:, : self.num_labels], label_logits, label_share
 
     def score_features(self, pooled: torch.Tensor) -> torch.Tensor:
         """What the feature head says of the model's labels, `(B, num_labels)`, from the clip's embedding `(B, D)`."""

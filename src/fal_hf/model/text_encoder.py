@@ -71,13 +71,18 @@ class TextEncoder:
         self.model.save_pretrained(target)
         self.tokenizer.save_pretrained(target)
 
-    def __call__(self, texts: Sequence[str]) -> torch.Tensor:
+    def __call__(self, texts: Sequence[str], device: str | torch.device = "cpu") -> torch.Tensor:
         """
         The texts' embeddings, `(len(texts), size)` float32 on the CPU, not normalized.
+
+        Args:
+            texts: Any texts.
+            device: Where those are computed that are new.
 
         Raises:
             ValueError: a text has more tokens than the tower takes; it is named.
         """
+        self.model.to(device)  # pyright: ignore[reportArgumentType]  # wrapped in a way that hides its arguments
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         starts = range(0, len(new), BATCH_SIZE)
         bar = logging.tqdm(starts, desc="embedding labels", disable=None if len(starts) > 1 else True)
@@ -93,7 +98,8 @@ class TextEncoder:
         for text, mask in zip(texts, inputs["attention_mask"], strict=True):
             if mask.sum() > most:
                 raise ValueError(f"expected labels of at most {most} tokens, got {int(mask.sum())}: {text[:80]} ...")
-        return self.model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).text_embeds
+        ids, mask = (inputs[name].to(self.model.device) for name in ("input_ids", "attention_mask"))
+        return self.model(input_ids=ids, attention_mask=mask).text_embeds.cpu()
 
 
 __all__ = ["HUB_ARGUMENTS", "TEXT_FOLDER", "TextEncoder"]

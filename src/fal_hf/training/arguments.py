@@ -56,6 +56,8 @@ class Arguments:
         self._check_together()
         self.training = copy.copy(self.training)
         self.training.remove_unused_columns = False  # the collator needs more than the model's own arguments
+        if self.model.freezes_features:  # DataParallel would leave what is frozen on the first GPU; one is enough
+            self.training._n_gpu = min(self.training.n_gpu, 1)
 
     @property
     def output_dir(self) -> Path:
@@ -75,9 +77,25 @@ class Arguments:
             raise ValueError("--early_stopping_patience: expected --load_best_model_at_end with it")
         if training.mixed_precision == "fp16" and training.device.type == "cpu":
             raise ValueError("--fp16: expected a GPU; the CPU would train in float32 instead, and can do --bf16")
-        if (recipe.ema_decay or self.model.lora_rank) and uses_fsdp(training):
+        if (recipe.ema_decay or self.model.lora_rank or self.model.freezes_features) and uses_fsdp(training):
             raise ValueError(
-                "--ema_decay, --lora_rank: expected FSDP without them: no process has the weights as a whole"
+                "--ema_decay, --lora_rank, --freeze features: expected FSDP without them: no process has the weights "
+                "as a whole"
+            )
+        if self.model.freezes_features:
+            self._refuse_changes_of_features()
+
+    def _refuse_changes_of_features(self) -> None:
+        """What would change clips at random, or the frozen part of the model, which has seen each of them once."""
+        augmentation = self.augmentation
+        names = [one.name for one in fields(augmentation) if getattr(augmentation, one.name) != one.default]
+        names += ["drop_path_rate"] if self.model.drop_path_rate is not None else []
+        names += ["gradient_checkpointing"] if self.training.gradient_checkpointing else []
+        if names:
+            raise ValueError(
+                f"{', '.join('--' + name for name in names)}: expected none with --freeze features, for which clips "
+                "go through the model once; --freeze backbone trains the same with them, and the recipe few_shots "
+                "has none"
             )
 
     def _check_training(self) -> None:

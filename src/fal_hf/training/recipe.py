@@ -247,8 +247,14 @@ def _warm_up(decay: float) -> Callable[[PARAM_LIST, PARAM_LIST, torch.Tensor | i
 
 
 @torch.no_grad()
-def predict_views(model: nn.Module, pixel_values: torch.Tensor, *, batch_size: int) -> torch.Tensor:
-    """Logits (B, views, num_labels) float32 of the views (B, views, T, C, H, W), `batch_size` of them at a time."""
-    chunks = pixel_values.flatten(0, 1).split(batch_size)
-    logits = torch.cat([model(pixel_values=chunk).logits.float() for chunk in chunks])
-    return logits.unflatten(0, pixel_values.shape[:2])
+def predict_views(model: nn.Module, views: torch.Tensor, *, batch_size: int) -> torch.Tensor:
+    """Logits (B, views, num_labels) float32 of the views (B, views, ...), `batch_size` of them at a time."""
+    return map_views(lambda chunk: model(chunk).logits.float(), views, batch_size=batch_size)
+
+
+def map_views(
+    function: Callable[[torch.Tensor], torch.Tensor], views: torch.Tensor, *, batch_size: int
+) -> torch.Tensor:
+    """What a function of some views (N, ...) makes of all (B, views, ...), `batch_size` of them at a time."""
+    chunks = views.flatten(0, 1).split(batch_size)
+    return torch.cat([function(chunk) for chunk in chunks]).unflatten(0, views.shape[:2])

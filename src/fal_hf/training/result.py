@@ -11,6 +11,7 @@ from ..hub.model_card import Evaluation, write_model_card
 from ..hub.publish import push_folder
 from ..labeling.aggregation import MULTI_LABEL
 from ..model.modeling_fal import FALVideoClassifierForVideoClassification
+from .features import FeatureClassifier
 from .run import MANIFEST_NAME, Run
 from .start import without_adapters
 
@@ -50,7 +51,7 @@ class TrainingResult:
 
 def save_result(
     run: Run,
-    model: FALVideoClassifierForVideoClassification,
+    model: FALVideoClassifierForVideoClassification | FeatureClassifier,
     figures: dict[str, dict[str, float]],
     *,
     state_dict: dict | None = None,
@@ -60,7 +61,7 @@ def save_result(
 
     Args:
         run: The run.
-        model: The trained model, in no wrapper but PEFT's.
+        model: The trained model, in no wrapper but PEFT's, or the part of it that was trained on features.
         figures: For each split that was evaluated: `Run.figures`.
         state_dict: Its weights, where the model itself does not hold all of them.
 
@@ -69,7 +70,8 @@ def save_result(
     """
     training = run.arguments.training
     folder = run.output_dir / RESULT_FOLDER
-    without_adapters(model).save_pretrained(folder, state_dict=state_dict)
+    whole = model.whole if isinstance(model, FeatureClassifier) else without_adapters(model)
+    whole.save_pretrained(folder, state_dict=state_dict)
     run.processor.save_pretrained(folder)
     repo_id = training.hub_model_id or run.output_dir.resolve().name
     write_model_card(

@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from accelerate import PartialState
 from accelerate.logging import get_logger
 from accelerate.utils import broadcast_object_list
 from torch import nn
+from torch.utils.data import default_collate
 from transformers import TrainingArguments, set_seed
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
@@ -42,6 +43,7 @@ from .data import (
     load_clips,
     write_manifest,
 )
+from .features import EvaluationFeatures, FeatureClassifier, FeatureStore, TrainingFeatures
 from .metrics import summarize
 from .recipe import ClassificationLoss, predict_views, rarity_weights
 from .start import build_model, build_processor, choose_trained_parameters, find_source, loading
@@ -52,6 +54,7 @@ logger = get_logger(__name__)
 MANIFEST_NAME = "clips.jsonl"
 UNREADABLE_NAME = "unreadable.jsonl"
 LABELS_NAME = "labels.json"
+FEATURES_FOLDER = "features"
 # The files that Trainer and the loop on Accelerate write last: without either, a checkpoint is not whole.
 CHECKPOINT_STATES = ("trainer_state.json", "loop_state.json")
 
@@ -64,8 +67,8 @@ class Run:
     model: nn.Module
     labels: list[str]
     processor: FALVideoProcessor
-    training_clips: TrainingClips
-    evaluation_clips: dict[str, EvaluationClips]
+    training_clips: TrainingClips | TrainingFeatures
+    evaluation_clips: Mapping[str, EvaluationClips | EvaluationFeatures]
     sampler: ClipSampler
     unreadable: UnreadableClips
     problem_type: str
@@ -77,8 +80,15 @@ class Run:
         return self.arguments.output_dir
 
     @property
-    def collator(self) -> ClipCollator:
+    def collator(self) -> Callable[[list], dict[str, torch.Tensor]]:
+        if self.arguments.model.freezes_features:
+            return default_collate
         return ClipCollator(len(self.labels), self.arguments.augmentation)
+
+    @property
+    def input_name(self) -> str:
+        """What of a batch the model takes, beside the labels."""
+        return "features" if self.arguments.model.freezes_features else "pixel_values"
 
     @property
     def checkpoint(self) -> str | None:
@@ -89,7 +99,7 @@ class Run:
         The mean loss of the model's labels over all views of a batch of videos, and the views' logits
         (B, views, num_labels).
         """
-        logits = predict_views(model, batch["pixel_values"], batch_size=self.arguments.training.eval_batch_size)
+        logits = predict_views(model, batch[self.input_name], batch_size=self.arguments.training.eval_batch_size)
         labels = batch["labels"].repeat_interleave(logits.shape[1], dim=0)
         return ClassificationLoss(self.problem_type).of_logits(logits.flatten(0, 1), labels), logits
 
@@ -135,11 +145,19 @@ def prepare_run(arguments: Arguments) -> Run:
     )
     readable = leave_out_unreadable(splits, unreadable)
     check_validation(training, readable)
-    common = {"label2id": label2id, "problem_type": problem_type, "unreadable": unreadable}
-    training_clips = TrainingClips(
-        *readable.pop("train"), processor, augmentation=arguments.augmentation, seed=training.seed, **common
-    )
+    common = {"processor": processor, "label2id": label2id, "problem_type": problem_type, "unreadable": unreadable}
     views = {"num_clips": arguments.model.eval_num_clips, "num_crops": arguments.model.eval_num_crops}
+    evaluation_clips = {name: EvaluationClips(*part, **views, **common) for name, part in readable.items()}
+    clips_as_evaluated = evaluation_clips.pop("train")
+    if arguments.model.freezes_features:
+        store = FeatureStore(output_dir / FEATURES_FOLDER, model, processor, training, **views)
+        trained = FeatureClassifier(model, store.grid)
+        training_clips = TrainingFeatures(clips_as_evaluated, store, seed=training.seed)
+        evaluation_clips = {name: EvaluationFeatures(part, store) for name, part in evaluation_clips.items()}
+    else:
+        training_clips = TrainingClips(
+            *readable["train"], augmentation=arguments.augmentation, seed=training.seed, **common
+        )
     weights = balanced_weights(training_clips.labels, len(label2id)) if arguments.recipe.balanced_sampling else None
     pushes, training.push_to_hub = training.push_to_hub, False  # once, at the end, with a card of ours
     return Run(
@@ -148,9 +166,7 @@ def prepare_run(arguments: Arguments) -> Run:
         labels=labels,
         processor=processor,
         training_clips=training_clips,
-        evaluation_clips={
-            name: EvaluationClips(*part, processor, **views, **common) for name, part in readable.items()
-        },
+        evaluation_clips=evaluation_clips,
         sampler=ClipSampler(len(training_clips), seed=training.seed, weights=weights),
         unreadable=unreadable,
         problem_type=problem_type,

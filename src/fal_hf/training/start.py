@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import PartialState
@@ -15,17 +15,20 @@ from transformers import PreTrainedConfig
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, VIDEO_PROCESSOR_NAME
 
 from ..conversion import ConversionOptions, convert
+from ..conversion.checkpoint_files import shorten
 from ..conversion.label_tokens import LABEL_FIELDS, LABEL_WEIGHTS, label_fields, set_label_embeddings
 from ..hub.model_card import LICENSES
 from ..labeling.aggregation import MULTI_LABEL
 from ..labeling.labeler import DEFAULT_CHECKPOINT
 from ..model.configuration_fal import PRESETS, FALConfig
-from ..model.label_space import LABEL_ATTENTIONS
+from ..model.label_space import LABEL_ATTENTIONS, check_prompt
 from ..model.modeling_fal import FALVideoClassifierForVideoClassification
 from ..model.video_processing_fal import FALVideoProcessor
 from .data import SINGLE_LABEL, label_indices, refuse_empty
 
 LORA_TARGETS = r"(.*\.)?fal\.layers\..*\.(qkv|o_proj)"
+# What `--freeze` takes beside a number of blocks: both train the same, features are computed once.
+BACKBONE, FEATURES = "backbone", "features"
 # Weights that were converted before a run, in its output folder.
 START_FOLDER = "start"
 
@@ -72,11 +75,24 @@ class ModelArguments:
     )
     label_embeddings: str | None = field(
         default=None,
-        metadata={"help": "Start of the labels' tokens, a .safetensors file with a row for each; unset: random."},
+        metadata={
+            "help": "Embeddings of the labels, a .safetensors file with a row for each; unset: where clips are scored "
+            "by their likeness to labels, those of the checkpoint's text tower, else a random start of the tokens."
+        },
+    )
+    label_prompt: str | None = field(
+        default=None,
+        metadata={"help": "Text that stands for a label in the text tower, a video of {}; unset: the checkpoint's."},
     )
     drop_path_rate: float | None = field(default=None, metadata={"help": "Stochastic depth of the last block."})
-    freeze_backbone: bool = field(default=False, metadata={"help": "Train the classification head alone."})
-    freeze_layers: int = field(default=0, metadata={"help": "Keep the embeddings and this many first blocks."})
+    freeze: int | str | None = field(
+        default=None,
+        metadata={
+            "help": f"What is kept as it is: a number of first blocks, with the embeddings; {BACKBONE}: all but the "
+            f"head and labels as tokens; {FEATURES}: the same, computed once and kept in <output_dir>/features. An "
+            "epoch then takes one of a clip's --eval_num_clips x --eval_num_crops views, and no random changes."
+        },
+    )
     lora_rank: int = field(default=0, metadata={"help": "Rank of LoRA adapters (needs peft); 0: none."})
     lora_alpha: int = field(default=16, metadata={"help": "Their scale is alpha / rank."})
     eval_num_clips: int = field(default=1, metadata={"help": "Clips of a video whose probabilities are averaged."})
@@ -101,16 +117,34 @@ class ModelArguments:
         if self.label_attention not in (None, *LABEL_ATTENTIONS):
             choices = ", ".join(LABEL_ATTENTIONS)
             raise ValueError(f"--label_attention: expected one of {choices}, got {self.label_attention!r}")
-        if self.lora_rank and (self.freeze_backbone or self.freeze_layers):
-            raise ValueError("--lora_rank: expected it without --freeze_backbone and --freeze_layers")
-        if min(self.lora_rank, self.freeze_layers) < 0:
-            raise ValueError("--lora_rank, --freeze_layers: expected at least 0")
+        if self.label_prompt is not None:
+            try:
+                check_prompt(self.label_prompt)
+            except ValueError as error:
+                raise ValueError(f"--label_prompt: {error}") from error
+        self._check_freeze()
+        if self.lora_rank < 0:
+            raise ValueError(f"--lora_rank: expected at least 0, got {self.lora_rank}")
         if self.eval_num_crops not in (1, 3):
             raise ValueError(f"--eval_num_crops: expected 1 or 3, got {self.eval_num_crops}")
         if self.eval_num_clips < 1:
             raise ValueError(f"--eval_num_clips: expected at least 1, got {self.eval_num_clips}")
         if self.license not in LICENSES:
             raise ValueError(f"--license: expected an identifier of the Hub, mit for instance, got {self.license!r}")
+
+    def _check_freeze(self) -> None:
+        if isinstance(self.freeze, str) and self.freeze.isdecimal():
+            self.freeze = int(self.freeze)  # as the command line has it
+        is_number = isinstance(self.freeze, int) and self.freeze >= 0
+        if not is_number and self.freeze not in (None, BACKBONE, FEATURES):
+            raise ValueError(f"--freeze: expected {FEATURES}, {BACKBONE} or a number of blocks, got {self.freeze!r}")
+        if self.freeze is not None and self.lora_rank:
+            raise ValueError("--lora_rank: expected it without --freeze")
+
+    @property
+    def freezes_features(self) -> bool:
+        """Whether features are computed once, and the model is trained on them."""
+        return self.freeze == FEATURES
 
 
 @contextmanager
@@ -160,12 +194,17 @@ def build_model(
 ) -> FALVideoClassifierForVideoClassification:
     """
     The classifier for these labels. A checkpoint of the same labels keeps its head and their order; another head is
-    drawn anew, and so are the weights of labels as tokens where the arguments or other labels change these.
+    drawn anew, and so are the weights of labels as tokens where the arguments or other labels change these. A head of
+    similarity stays, and is given the embeddings of other labels.
 
     Raises:
-        ValueError: weights other than those are missing or of another shape, or the arguments contradict one another.
+        ValueError: weights other than those are missing or of another shape, the arguments contradict one another, or
+            there is nothing to embed other labels.
     """
     old = _read_config(arguments, source)
+    is_open = old.classifier_type == "similarity"
+    if arguments.label_prompt is not None and not is_open:
+        raise ValueError("--label_prompt: expected classifier_type similarity with it, got a head of its own labels")
     fields: dict[str, Any] = {"problem_type": problem_type}
     if arguments.drop_path_rate is not None:
         fields["drop_path_rate"] = arguments.drop_path_rate
@@ -178,10 +217,33 @@ def build_model(
     if arguments.config_name:
         model = FALVideoClassifierForVideoClassification(config)
     else:
-        model = _load_weights(source, arguments.model_revision, old, config)
-    if embeddings is not None:
+        model = _load_weights(source, arguments, old, config)
+    if is_open:
+        _embed_labels(model, arguments, old, embeddings)
+    elif embeddings is not None:
         set_label_embeddings(model, embeddings)
     return model
+
+
+def _embed_labels(
+    model: FALVideoClassifierForVideoClassification,
+    arguments: ModelArguments,
+    old: FALConfig,
+    embeddings: torch.Tensor | None,
+) -> None:
+    """Gives the labels of a model their embeddings, from a file or by its text tower; those of a checkpoint it has."""
+    config = model.config
+    has_names = not arguments.config_name and config.label_space.names == old.label_space.names
+    if has_names and embeddings is None and arguments.label_prompt in (None, old.label_prompt):
+        return
+    if embeddings is None and model.text_encoder is None:
+        raise ValueError(
+            f"{shorten(config.label_space.names)}: expected --label_embeddings, or a text tower beside the "
+            "checkpoint, as a CLIP has that `fal convert` has converted; a head of similarity needs either"
+        )
+    labels = cast(dict[int, str], config.id2label)
+    names = [labels[number] for number in range(len(labels))]
+    model.set_labels(names, embeddings, arguments.label_prompt, config.label_hierarchy)
 
 
 def _read_config(arguments: ModelArguments, source: str | Path) -> FALConfig:
@@ -206,13 +268,19 @@ def _change(config: FALConfig, **fields) -> FALConfig:
 
 
 def _load_weights(
-    source: str | Path, revision: str, old: FALConfig, config: FALConfig
+    source: str | Path, arguments: ModelArguments, old: FALConfig, config: FALConfig
 ) -> FALVideoClassifierForVideoClassification:
     """The weights of a checkpoint with the configuration `old`, for another; what may be new is drawn."""
+    is_open = config.classifier_type == "similarity"
+    if is_open and config.label_embedding_size != old.label_embedding_size:
+        raise ValueError(
+            f"{arguments.label_embeddings}: expected embeddings of {old.label_embedding_size} numbers, as the "
+            f"checkpoint's are, got {config.label_embedding_size}"
+        )
     loaded = FALVideoClassifierForVideoClassification.from_pretrained(
         source,
         config=config,
-        revision=revision,
+        revision=arguments.model_revision,
         dtype=torch.float32,
         ignore_mismatched_sizes=True,
         output_loading_info=True,
@@ -220,12 +288,12 @@ def _load_weights(
     model, report = loaded  # pyright: ignore[reportGeneralTypeIssues]  # the hint leaves out the loading info
     unfit = [*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])]
     keeps_tokens = all(getattr(config, name) == getattr(old, name) for name in LABEL_FIELDS)
-    drawn = ("classifier.",) if keeps_tokens else ("classifier.", *LABEL_WEIGHTS)
+    drawn = (*(() if is_open else ("classifier.",)), *(() if keeps_tokens else LABEL_WEIGHTS))
     unfit = sorted(name for name in unfit if not name.startswith(drawn))
     if unfit:
         raise ValueError(f"{source}: expected the weights of its configuration, {unfit[0]} is missing or differs")
     has_both = "none" not in (old.label_attention, config.label_attention)
-    if has_both and old.label_space.names != config.label_space.names:
+    if has_both and not is_open and old.label_space.names != config.label_space.names:
         # Where only the names differ, those of other labels were read.
         size = len(config.label_space.names), config.label_embedding_size
         set_label_embeddings(model, nn.init.trunc_normal_(torch.empty(size), std=config.initializer_range))
@@ -267,17 +335,24 @@ def is_read_as_it_is(source: str | Path, arguments: ModelArguments) -> bool:
 
 def choose_trained_parameters(model: FALVideoClassifierForVideoClassification, arguments: ModelArguments) -> nn.Module:
     """Freezes what the arguments say; with LoRA, returns the model with adapters, of which only they are trained."""
-    num_layers = len(model.fal.layers)
-    if arguments.freeze_layers > num_layers:
-        raise ValueError(f"--freeze_layers: expected at most {num_layers}, all blocks, got {arguments.freeze_layers}")
-    if arguments.lora_rank:
-        return add_lora(model, arguments)
-    if arguments.freeze_backbone:
-        model.fal.requires_grad_(False)
-    if arguments.freeze_layers:
-        model.fal.embeddings.requires_grad_(False)
-        model.fal.layers[: arguments.freeze_layers].requires_grad_(False)
-    return model
+    trained = add_lora(model, arguments) if arguments.lora_rank else model
+    for part in _find_frozen(model, arguments.freeze):
+        part.requires_grad_(False)
+    if model.config.problem_type == SINGLE_LABEL:  # softmax does not see the bias: rounding alone would move it
+        for name, parameter in trained.named_parameters():
+            parameter.requires_grad_(parameter.requires_grad and not name.endswith("logit_bias"))
+    return trained
+
+
+def _find_frozen(model: FALVideoClassifierForVideoClassification, freeze: int | str | None) -> list[nn.Module]:
+    fal, num_layers = model.fal, len(model.fal.layers)
+    if freeze is None:
+        return []
+    if not isinstance(freeze, int):
+        return [fal.embeddings, fal.layers, fal.layernorm]
+    if freeze > num_layers:
+        raise ValueError(f"--freeze: expected at most {num_layers}, all blocks, got {freeze}")
+    return [fal.embeddings, fal.layers[:freeze]]
 
 
 def add_lora(model: FALVideoClassifierForVideoClassification, arguments: ModelArguments) -> nn.Module:
@@ -287,7 +362,7 @@ def add_lora(model: FALVideoClassifierForVideoClassification, arguments: ModelAr
     except ImportError as error:
         raise ImportError("--lora_rank needs peft, which is not installed: pip install peft") from error
     of_labels = [f"label_layers.{index}" for index in range(len(model.fal.label_layers))]
-    if model.fal.label_embeddings is not None:
+    if model.label_head is not None:
         of_labels += ["label_embeddings", "label_head"]
     lora = LoraConfig(
         r=arguments.lora_rank,
