@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from foreign_checkpoints import CLASSES, tiny_timesformer, tiny_vit
 from media_files import moving_frames, write_video
-from tiny_clip import write_open_checkpoint
+from tiny_clip import write_open_checkpoint, write_tiny_clip
 from tiny_fal import tiny_model
 from transformers import TimesformerForVideoClassification
 from video_classification_files import write_class_folders
@@ -48,6 +48,8 @@ LEFT_OUT = {
     "model of the same kind in their place, and was not run with these weights",
     "python examples/fine_tuning/surveillance_manifest.py": "its clips do not come with the project",
     "python benchmarks/labeling.py": "it labels ten minutes of video many times, whatever its arguments",
+    "fal convert laion/": "its weights are on the Hub",
+    "fal convert facebook/": "its weights are on the Hub",
 }
 
 
@@ -119,6 +121,7 @@ def original(tmp_path_factory) -> Path:
     FALVideoProcessor().save_pretrained(published)
     tiny_timesformer(TimesformerForVideoClassification).save_pretrained(folder / "timesformer-folder")
     tiny_vit().save_pretrained(folder / "vit-folder")
+    write_tiny_clip(folder / "clip-folder")
     write_open_checkpoint(folder / "runs" / "clip", ["one", "two"])
     (folder / "hierarchy.json").write_text('{"bright": "light", "dark": "light"}')
     (folder / "labels.txt").write_text("\n".join(f"label {index}" for index in range(CLASSES)))

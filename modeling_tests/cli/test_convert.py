@@ -51,7 +51,7 @@ def test_every_option_of_the_library_is_an_argument():
     given += ["--time-table", "normal", "--resize", "nearest", "--labels", "a.txt", "--preprocessing", "vit"]
     given += ["--dtype", "float16", "--max-shard-size", "1MB", "--license", "mit", "--base-model", "me/base"]
     given += ["--label-attention", "label", "--label-integration-layer", "2", "--hierarchy", "h.json"]
-    given += ["--label-embeddings", "e.safetensors"]
+    given += ["--label-embeddings", "e.safetensors", "--prompt", "{}"]
     given += ["--with-code", "--tolerance", "0.1", "--overwrite"]
     options = read_options(parser.parse_args(["convert", "source", "--output", "x", *given]))
     assert (options.revision, options.repo_id, options.image_size) == ("v2", "me/fal", (48, 32))

@@ -401,6 +401,7 @@ CONVERT = [
     *each("--time-table", "", "zebra"),
     *each("--num-attention-heads", *NO_NUMBERS),
     *each("--labels", ""),
+    *each("--prompt", "", "a video", "{} and {}"),
     *each("--label-attention", "", "zebra"),
     *each("--label-integration-layer", "1.5", "-1", "x", ""),
     *each("--hierarchy", *(name for name in HIERARCHIES if name != "strange.json")),

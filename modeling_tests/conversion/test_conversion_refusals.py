@@ -22,7 +22,7 @@ from foreign_checkpoints import (
 from safetensors.torch import save_file
 
 from fal_hf.conversion import ConversionError, ConversionOptions, convert
-from fal_hf.conversion.checkpoint_layouts import REFUSED
+from fal_hf.conversion.tensor_names import REFUSED
 
 EXAMPLES_OF_REFUSED = [
     "dist_token",
@@ -41,6 +41,7 @@ EXAMPLES_OF_REFUSED = [
     "blocks.0.attn.q_norm.weight",
     "blocks.0.attn.norm.weight",
     "fc_norm.weight",
+    "vision_model.head.probe",
     "attn_pool.q.weight",
     "pre_logits.fc.weight",
     "blocks.0.mlp.w12.weight",

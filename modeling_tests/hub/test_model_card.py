@@ -12,6 +12,7 @@ import yaml
 from hub_stand_in import HubStandIn, card_problems
 from huggingface_hub import EvalResult, ModelCard, constants
 from media_files import moving_frames, write_video
+from tiny_clip import write_open_checkpoint
 from tiny_fal import tiny_config, tiny_model
 from warm_python import WarmPython
 
@@ -119,6 +120,23 @@ def test_parameters_and_gflop_are_the_model_s(attention_type):
     parameters, gflop = count_parameters_and_gflop(config)
     assert parameters == sum(parameter.numel() for parameter in tiny_model(config).parameters())
     assert gflop > 0
+
+
+@pytest.mark.parametrize(("prompt", "code"), [("a video of {}", "`a video of {}`"), ("a `{}`", "`` a `{}` ``")])
+def test_what_scores_is_a_row_where_it_is_no_head_of_its_own(prompt, code):
+    config = tiny_config(classifier_type="similarity", label_embedding_size=12, label_prompt=prompt)
+    row = f"| scores | similarity to 5 label embeddings of size 12, prompt {code} |"
+    assert row in describe_model(config) and "| scores |" not in describe_model(tiny_config())
+
+
+@pytest.mark.parametrize("has_texts", [True, False])
+def test_other_labels_are_shown_where_texts_can_be_embedded(tmp_path, has_texts):
+    folder = write_open_checkpoint(tmp_path / "open", ["a", "b"])
+    if not has_texts:
+        shutil.rmtree(folder / "text")
+    card = build_model_card(folder, license="mit")
+    assert ("model.set_labels([" in section(card, "Use")) == has_texts
+    assert ("2 labels of videos apart, or any others" in str(card)) == has_texts
 
 
 @pytest.mark.parametrize(

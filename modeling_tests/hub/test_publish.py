@@ -18,6 +18,7 @@ import torch
 from hub_stand_in import HubStandIn, Repository
 from huggingface_hub import HfApi
 from media_files import moving_frames, write_video
+from tiny_clip import write_open_checkpoint
 from tiny_fal import random_clip, tiny_config, tiny_model
 from transformers import (
     AutoImageProcessor,
@@ -60,8 +61,11 @@ def who_am_i(token: str | None = None) -> str:
     return HfApi().whoami(token)["name"]
 
 
-def load_logits(repo_id: str, **kwargs) -> torch.Tensor:
-    return logits(FALVideoClassifierForVideoClassification.from_pretrained(repo_id, **kwargs))
+def load_logits(repo_id: str, *, labels: list[str] | None = None, **kwargs) -> torch.Tensor:
+    model = FALVideoClassifierForVideoClassification.from_pretrained(repo_id, **kwargs)
+    if labels is not None:
+        model.set_labels(labels)
+    return logits(model)
 
 
 def load_by_auto_classes(repo_id: str, frames, **kwargs) -> dict[str, torch.Tensor]:
@@ -207,6 +211,20 @@ def test_weights_that_are_gone_from_the_folder_leave_the_repository(hub, client,
     client(push, sharded, repo_id)
     assert "model.safetensors" not in hub.repositories[repo_id].refs["main"].files
     torch.testing.assert_close(client(load_logits, repo_id), logits(other))
+
+
+def test_a_text_tower_goes_along_and_leaves_with_the_model_that_had_it(hub, client, tmp_path):
+    repo_id, labels = f"{USER}/fal-open", ["a dog runs", "a car turns"]
+    folder = write_open_checkpoint(tmp_path / "open", labels)
+    client(push, folder, repo_id)
+    local = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert hub.repositories[repo_id].refs["main"].files.keys() == local | {".gitattributes"}
+    expected = FALVideoClassifierForVideoClassification.from_pretrained(folder)
+    expected.set_labels(["rain"])
+    torch.testing.assert_close(client(load_logits, repo_id, labels=["rain"]), logits(expected))
+    tiny_model().save_pretrained(tmp_path / "linear")
+    client(push, tmp_path / "linear", repo_id)
+    assert not any(name.startswith("text/") for name in hub.repositories[repo_id].refs["main"].files)
 
 
 def test_a_branch_and_a_pull_request_leave_main_as_it_is(client, folder):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from fresh_environment import make_environment
 from media_files import moving_frames, write_video
+from tiny_clip import write_open_checkpoint
 from tiny_fal import random_clip
 from transformers import AutoConfig, pipeline
 
@@ -142,6 +143,38 @@ def test_everything_loads_from_the_hub_where_the_package_cannot_be_imported(warm
     assert printed(warm_python.run(["-c", push], cwd=folder)) == 40
     probe = PROBE.replace('checkpoint, remote = "checkpoint"', 'checkpoint, remote = "someone/remote"')
     check_probe(warm_python.run(["-c", WITHOUT_FAL + probe], cwd=folder), folder)
+
+
+# Run beside the folder `open`: other labels for a model that takes any, with the code that comes with it.
+OTHER_LABELS = """
+import torch
+from transformers import AutoModelForVideoClassification
+
+model = AutoModelForVideoClassification.from_pretrained("open", trust_remote_code=True).eval()
+model.set_labels(["rain", "snow"])
+model.save_pretrained("again")
+again = AutoModelForVideoClassification.from_pretrained("again", trust_remote_code=True).eval()
+again.set_labels(["rain", "snow", "hail"])
+with torch.inference_mode():
+    torch.save([one(torch.load("clip.pt", weights_only=True)).logits for one in (model, again)], "seen.pt")
+"""
+
+
+def test_other_labels_are_given_where_the_package_cannot_be_imported(warm_python, tmp_path):
+    folder = write_open_checkpoint(tmp_path / "open", ["a dog runs", "a car turns"])
+    add_code(folder)
+    assert (folder / "text_encoder.py").is_file()
+    model = FALVideoClassifierForVideoClassification.from_pretrained(folder).eval()
+    clip = random_clip(model.config)
+    torch.save(clip, tmp_path / "clip.pt")
+    process = warm_python.run(["-c", WITHOUT_FAL + OTHER_LABELS], cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    for names, seen in zip(
+        (["rain", "snow"], ["rain", "snow", "hail"]), torch.load(tmp_path / "seen.pt"), strict=True
+    ):
+        model.set_labels(names)
+        with torch.inference_mode():
+            torch.testing.assert_close(seen, model(clip).logits)
 
 
 @pytest.mark.slow

@@ -17,16 +17,18 @@ if TYPE_CHECKING:
     from ..conversion import Conversion
 
 DESCRIPTION = """\
-Converts a TimeSformer or image-ViT checkpoint to a FAL folder, and pushes it to the Hub.
+Converts a TimeSformer, image-ViT or CLIP checkpoint to a FAL folder, and pushes it to the Hub.
 
     {prog} TimeSformer_divST_8x32_224_K400.pyth --output fal-k400 --labels kinetics400.csv
     {prog} google/vit-base-patch16-224 --output fal-vit --num-frames 8 --new-head --labels my.txt
+    {prog} openai/clip-vit-base-patch16 --output fal-clip --labels my.txt --prompt "a video of {}"
     {prog} SVECTOR-CORPORATION/FAL --output fal --push-to-hub me/fal --with-code
 
-The source is recognized by its contents: the TimeSformer reference's .pyth files, TimeSformer and ViT folders or Hub
-ids of transformers, state dicts of timm, DeiT (without distillation) and DINO, FAL folders; safetensors or pickles,
-which are never allowed to run code. What FAL cannot represent exactly is refused by name. The written folder is loaded
-again and compared with the source's model; where they differ, nothing is written.
+The source is recognized by its contents: the TimeSformer reference's .pyth files, TimeSformer, ViT and CLIP folders or
+Hub ids of transformers, state dicts of timm, DeiT (without distillation) and DINO, FAL folders; safetensors or
+pickles, which are never allowed to run code. A CLIP takes any labels, and brings along what embeds them. What FAL
+cannot represent exactly is refused by name. The written folder is loaded again and compared with the source's model;
+where they differ, nothing is written.
 """
 EPILOG = "Exit status: 0, 1 if the checkpoint was not converted or not pushed, 2 for wrong usage."
 DEFAULTS = {field.name: field.default for field in fields(ConversionOptions)}
@@ -34,7 +36,7 @@ DEFAULTS = {field.name: field.default for field in fields(ConversionOptions)}
 
 def add_command(commands: argparse._SubParsersAction) -> None:
     """Adds `fal convert`."""
-    configure(commands.add_parser("convert", help="convert a TimeSformer or image checkpoint"))
+    configure(commands.add_parser("convert", help="convert a TimeSformer, image or CLIP checkpoint"))
 
 
 def configure(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -111,19 +113,27 @@ def add_label_options(group: argparse._ArgumentGroup) -> None:
         "--label-embeddings",
         type=filled,
         metavar="FILE",
-        help=".safetensors with a row for each label, then for those above them (default: random)",
+        help=".safetensors with a row for each label, then for those above them (default: random; of a CLIP, the "
+        "texts')",
     )
 
 
 def add_pixel_options(group: argparse._ArgumentGroup) -> None:
     """Adds what labels and pixels mean."""
     group.add_argument("--labels", type=filled, metavar="FILE", help="names of the classes: .json, .csv or .txt")
+    group.add_argument(
+        "--prompt",
+        type=filled,
+        metavar="TEXT",
+        help="what stands for a label of a CLIP, with {} in the label's place (default: a video of {}; a FAL folder's "
+        "own)",
+    )
     group.add_argument("--bgr", action="store_true", help="the weights expect BGR (the reference's of SSv2 do)")
     group.add_argument(
         "--preprocessing",
         choices=get_args(Preprocessing),
-        help="mean, deviation and resampling: 0.45 and 0.225; ImageNet's (DeiT, DINO); 0.5 and 0.5 (default: the "
-        "source's, or its family's)",
+        help="mean, deviation and resampling: 0.45 and 0.225; ImageNet's (DeiT, DINO); 0.5 and 0.5; OpenAI's "
+        "(CLIP) (default: the source's, or its family's)",
     )
 
 

@@ -4,8 +4,9 @@ refused with the reason, as a [`ConversionError`] that names the file.
 """
 
 import json
+import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,18 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 # (of student and teacher the latter is the one that is evaluated), timm's and DeiT's.
 STATE_DICT_NAMES = ("model_state", "teacher", "state_dict", "model")
 
+# What is read of a repository beside weights, if it is there: configurations and tokenizers.
+SIDE_FILES = ("*.json", "merges.txt")
+# Weights of OpenCLIP and its configuration, which stand beside those of transformers in many repositories.
+OPEN_CLIP_WEIGHTS, OPEN_CLIP_CONFIG = "open_clip_*", "open_clip_config.json"
+OPEN_CLIP_ADVICE = (
+    "the layout of OpenCLIP itself, which is not read; take the same model in transformers' layout (with a "
+    "config.json of model_type clip), as most of its authors publish it, too"
+)
+
+# The numbers of positions, which old checkpoints of transformers store; of all tensors these alone may be integers.
+POSITION_NUMBERS = re.compile(r"(^|\.)position_ids$")
+
 # Of the tensor with the labels' embeddings, where a file has others as well.
 EMBEDDINGS_NAME = "embeddings"
 
@@ -50,18 +63,27 @@ def find_checkpoint(source: str | PathLike, *, revision: str | None = None) -> P
         validate_repo_id(str(source))
     except HFValidationError as error:
         raise ConversionError(f"{source}: expected a file, a folder or a Hub id, got none of them") from error
-    options = {"revision": revision, "ignore_patterns": ["*/*"]}  # sub-folders hold exports and other variants
+    # sub-folders hold exports and other variants
+    others = ["*/*", *(f"{OPEN_CLIP_WEIGHTS}{suffix}" for suffix in WEIGHTS_SUFFIXES)]
+    folder = download(source, revision, [*SIDE_FILES, "*.safetensors"], but_not=others)
+    if not any(folder.glob("*.safetensors")):
+        pickles = [f"*{suffix}" for suffix in PICKLE_SUFFIXES]
+        folder = download(source, revision, [*SIDE_FILES, *pickles], but_not=others)
+    return folder
+
+
+def download(
+    source: str | PathLike, revision: str | None, patterns: list[str], *, but_not: Sequence[str] = ()
+) -> Path:
+    """The folder on this machine with the files of a Hub id that patterns name; a ConversionError without them."""
+    options = {"revision": revision, "ignore_patterns": list(but_not)}
     try:
-        folder = Path(snapshot_download(str(source), allow_patterns=["*.json", "*.safetensors"], **options))
-        if not any(folder.glob("*.safetensors")):
-            pickles = [f"*{suffix}" for suffix in PICKLE_SUFFIXES]
-            folder = Path(snapshot_download(str(source), allow_patterns=["*.json", *pickles], **options))
+        return Path(snapshot_download(str(source), allow_patterns=patterns, **options))
     except Exception as error:  # the Hub, the network and the cache fail in many ways
         raise ConversionError(
-            f"{source}: expected a file, a folder or a Hub id that can be downloaded, got {_describe(error)}; check "
+            f"{source}: expected a file, a folder or a Hub id that can be downloaded, got {describe(error)}; check "
             "the name, and `hf auth whoami` for a private repository"
         ) from error
-    return folder
 
 
 def find_weights(path: Path) -> Path:
@@ -72,6 +94,8 @@ def find_weights(path: Path) -> Path:
         if (path / name).is_file():
             return path / name
     files = sorted(file for file in path.iterdir() if file.suffix in WEIGHTS_SUFFIXES and file.is_file())
+    if not files and (path / OPEN_CLIP_CONFIG).is_file():
+        raise ConversionError(f"{path}: {OPEN_CLIP_ADVICE}")
     if len(files) != 1:
         found = ", ".join(file.name for file in files) or "none"
         raise ConversionError(
@@ -86,8 +110,9 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     The tensors of a file or of all shards of an index, and what a training script stored beside them.
 
     Returns:
-        Name to finite floating-point tensor, on the CPU, mapped from the file where its format allows; and the other
-        entries of a pickle that holds more than tensors, the tensors under the name of "state_dict_name".
+        Name to finite floating-point tensor (`POSITION_NUMBERS` may be integers), on the CPU, mapped from the file
+        where its format allows; and the other entries of a pickle that holds more than tensors, the tensors under the
+        name of "state_dict_name".
 
     Raises:
         ConversionError: for a file that is damaged or hostile, and for anything but such tensors in it.
@@ -137,7 +162,7 @@ def _load(path: Path) -> Mapping[str, Any]:
             "save its state dict alone with safetensors.torch.save_file"
         )
         hint = hint if path.suffix in PICKLE_SUFFIXES else ""
-        raise ConversionError(f"{path}: expected a file of weights, got {_describe(error)}{hint}") from error
+        raise ConversionError(f"{path}: expected a file of weights, got {describe(error)}{hint}") from error
     if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
         raise ConversionError(f"{path}: expected names and tensors, got a {type(content).__name__}")
     return content
@@ -161,7 +186,8 @@ def _require_weights(path: Path, name: str, value: Any) -> None:
     if not isinstance(value, torch.Tensor):
         raise ConversionError(f"{path}: {name}: expected a tensor, got a {type(value).__name__}")
     shape = tuple(value.shape)
-    if value.layout != torch.strided or value.is_meta or value.dtype not in DTYPES:
+    dtypes = (*DTYPES, torch.int64, torch.int32) if POSITION_NUMBERS.search(name) else DTYPES
+    if value.layout != torch.strided or value.is_meta or value.dtype not in dtypes:
         raise ConversionError(
             f"{path}: {name}: expected floating-point numbers, got {value.dtype} of layout {value.layout} on "
             f"the device {value.device}; convert the checkpoint before it was quantized or otherwise packed"
@@ -180,13 +206,13 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ConversionError(f"{path}: expected a JSON file, got {_describe(error)}") from error
+        raise ConversionError(f"{path}: expected a JSON file, got {describe(error)}") from error
     if not isinstance(content, dict):
         raise ConversionError(f"{path}: expected a JSON object, got a {type(content).__name__}")
     return content
 
 
-def _describe(error: Exception) -> str:
+def describe(error: Exception) -> str:
     """The first line of what an error says, and what it is."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__
@@ -229,6 +255,11 @@ def read_label_embeddings(path: str | PathLike) -> torch.Tensor:
 
 
 __all__ = [
+    "OPEN_CLIP_ADVICE",
+    "POSITION_NUMBERS",
+    "SIDE_FILES",
+    "describe",
+    "download",
     "find_checkpoint",
     "find_weights",
     "read_json",

@@ -1,7 +1,5 @@
 """
 What a foreign checkpoint is: recognized by the names of its tensors, brought to FAL's, with sizes from the tensors.
-
-All layouts are brought to the names of transformers' TimeSformer first, which `TIMESFORMER_MAPPING` brings to FAL's.
 Every tensor is used or listed as left out; what a configuration says beside the tensors must agree with them.
 """
 
@@ -10,20 +8,18 @@ from dataclasses import dataclass
 from math import isqrt
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import yaml
 from transformers import (
-    PreTrainedModel,
-    TimesformerForVideoClassification,
-    TimesformerModel,
+    CLIPConfig,
+    CLIPVisionConfig,
+    PreTrainedConfig,
     ViTConfig,
-    ViTForImageClassification,
-    ViTModel,
 )
 from transformers.activations import ACT2FN
-from transformers.core_model_loading import WeightRenaming, apply_renamings
+from transformers.core_model_loading import apply_renamings
 from transformers.image_utils import PILImageResampling
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, VIDEO_PROCESSOR_NAME
 from transformers.utils.constants import (
@@ -31,158 +27,37 @@ from transformers.utils.constants import (
     IMAGENET_DEFAULT_STD,
     IMAGENET_STANDARD_MEAN,
     IMAGENET_STANDARD_STD,
+    OPENAI_CLIP_MEAN,
+    OPENAI_CLIP_STD,
 )
 
 from ..model.attention_schemes import ATTENTION_SCHEMES, MAIN_STEP
 from ..model.configuration_fal import FALConfig
 from ..model.frames import PixelDefaults
-from ..model.modeling_fal import FALModel, FALVideoClassifierForVideoClassification
+from ..model.modeling_fal import FALVideoClassifierForVideoClassification
 from ..model.timesformer_names import TIMESFORMER_MAPPING
-from .checkpoint_files import find_checkpoint, find_weights, read_json, read_weights
+from .checkpoint_files import OPEN_CLIP_ADVICE, find_checkpoint, find_weights, read_json, read_weights
 from .errors import ConversionError
 from .options import ConversionOptions, Preprocessing
-
-Tensors = dict[str, torch.Tensor]
-
-# ---- layouts: which names a source has ----
-
-FAL_RENAMINGS = [WeightRenaming(r"^((label_)?(embeddings|layers)|layernorm)\.", r"fal.\1.")]
-
-TIMESFORMER_RENAMINGS = [WeightRenaming(r"^(embeddings|encoder|layernorm)\.", r"timesformer.\1.")]
-
-# As transformers saves them, and under the names of its classes.
-VIT_RENAMINGS = [
-    WeightRenaming(r"^vit\.", "timesformer."),
-    WeightRenaming(r"^(embeddings|encoder|layers|layernorm)\.", r"timesformer.\1."),
-    WeightRenaming(r"^timesformer\.layers\.", "timesformer.encoder.layer."),
-    WeightRenaming(r"\.attention\.q_proj\.", ".attention.attention.query."),
-    WeightRenaming(r"\.attention\.k_proj\.", ".attention.attention.key."),
-    WeightRenaming(r"\.attention\.v_proj\.", ".attention.attention.value."),
-    WeightRenaming(r"\.attention\.o_proj\.", ".attention.output.dense."),
-    WeightRenaming(r"\.mlp\.fc1\.", ".intermediate.dense."),
-    WeightRenaming(r"\.mlp\.fc2\.", ".output.dense."),
-]
-
-# The TimeSformer reference, and the image models whose names it took over: timm's, DeiT, DINO.
-BLOCKS_RENAMINGS = [
-    WeightRenaming(r"^module\.", ""),
-    WeightRenaming(r"^(model|backbone)\.", ""),
-    WeightRenaming(r"^cls_token", "timesformer.embeddings.cls_token"),
-    WeightRenaming(r"^pos_embed", "timesformer.embeddings.position_embeddings"),
-    WeightRenaming(r"^time_embed", "timesformer.embeddings.time_embeddings"),
-    WeightRenaming(r"^patch_embed\.proj\.", "timesformer.embeddings.patch_embeddings.projection."),
-    WeightRenaming(r"^blocks\.", "timesformer.encoder.layer."),
-    WeightRenaming(r"^norm\.", "timesformer.layernorm."),
-    WeightRenaming(r"^head\.", "classifier."),
-    WeightRenaming(r"\.temporal_norm1\.", ".temporal_layernorm."),
-    WeightRenaming(r"\.temporal_attn\.qkv\.", ".temporal_attention.attention.qkv."),
-    WeightRenaming(r"\.temporal_attn\.proj\.", ".temporal_attention.output.dense."),
-    WeightRenaming(r"\.temporal_fc\.", ".temporal_dense."),
-    WeightRenaming(r"\.norm1\.", ".layernorm_before."),
-    WeightRenaming(r"\.norm2\.", ".layernorm_after."),
-    WeightRenaming(r"\.attn\.qkv\.", ".attention.attention.qkv."),
-    WeightRenaming(r"\.attn\.proj\.", ".attention.output.dense."),
-    WeightRenaming(r"\.mlp\.fc1\.", ".intermediate.dense."),
-    WeightRenaming(r"\.mlp\.fc2\.", ".output.dense."),
-]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """
-    A way of naming weights.
-
-    Args:
-        name: What people call it.
-        marker: Pattern of a name that a checkpoint of this layout has, and of the others none.
-        renamings: To the names of transformers' TimeSformer, with query, key and value apart or joined; or to FAL's.
-        model_types: What `model_type` of its `config.json` may be.
-        classes: The class that computes the source's logits, and the one for a source without a head.
-        is_own: Whether these classes read the layout itself, and not only the renamed tensors.
-        is_of_images: Whether its models are of images, which are inflated.
-    """
-
-    name: str
-    marker: str
-    renamings: list[WeightRenaming]
-    model_types: tuple[str, ...]
-    classes: tuple[type[PreTrainedModel], type[PreTrainedModel]]
-    is_own: bool = True
-    is_of_images: bool = False
-
-
-TIMESFORMER_CLASSES = (TimesformerForVideoClassification, TimesformerModel)
-TIMESFORMER_REFERENCE = Layout(
-    "TimeSformer reference",
-    r"blocks\.0\.temporal_attn\.qkv\.|(^|\.)time_embed$",
-    BLOCKS_RENAMINGS,
-    (),
-    TIMESFORMER_CLASSES,
-    is_own=False,
-)
-TIMM_VIT = Layout(
-    "timm ViT",
-    r"blocks\.0\.attn\.qkv\.",
-    BLOCKS_RENAMINGS,
-    (),
-    TIMESFORMER_CLASSES,
-    is_own=False,
-    is_of_images=True,
-)
-LAYOUTS = (
-    Layout(
-        "FAL",
-        rf"(^|\.)layers\.0\.steps\.{MAIN_STEP}\.",
-        FAL_RENAMINGS,
-        ("fal",),
-        (FALVideoClassifierForVideoClassification, FALModel),
-    ),
-    Layout(
-        "transformers TimeSformer",
-        r"encoder\.layer\.0\.attention\.attention\.qkv\.",
-        TIMESFORMER_RENAMINGS,
-        ("timesformer", "fal"),
-        TIMESFORMER_CLASSES,
-    ),
-    Layout(
-        "transformers ViT",
-        r"(encoder\.layer\.0\.attention\.attention\.query|layers\.0\.attention\.q_proj)\.",
-        VIT_RENAMINGS,
-        ("vit",),
-        (ViTForImageClassification, ViTModel),
-        is_of_images=True,
-    ),
+from .tensor_names import (
+    LABEL_TABLE,
+    LAYOUTS,
+    LEFT_OUT,
+    OPEN_CLIP_NAME,
+    PATCH_KERNEL,
+    POSITION_TABLE,
+    REFERENCE_PREFIX,
+    REFERENCE_WRAPPER,
+    REFUSED,
+    TIME_TABLE,
     TIMESFORMER_REFERENCE,
     TIMM_VIT,
+    TRANSFORMERS_CLIP,
+    Layout,
+    Tensors,
 )
 
-# A space-only TimeSformer of the reference has the tensors of an image model. What tells it apart is how the
-# reference's training stores them: under this name, as part of a module of this name.
-REFERENCE_WRAPPER, REFERENCE_PREFIX = "model_state", re.compile(r"^(module\.)?model\.")
-
-# What FAL cannot represent, by the names of its tensors.
-REFUSED = {
-    r"dist_token|distillation_token|head_dist|distillation_classifier": "a distillation token",
-    r"norm_pre\.|pre_?lay(er|r)_?norm|ln_pre\.": "a norm before the first block",
-    r"(^|[._])ls[12]\.|layer_?scale|lambda_?[12]|(^|\.)gamma(_[12])?$": "layer scale",
-    r"rope|rotary|freqs_cis|inv_freq": "rotary positions",
-    r"rel(ative)?_pos": "relative positions",
-    r"reg_token|register_token": "register tokens",
-    r"[._](q|k|query|key)_norm|q_layernorm|k_layernorm": "norms of queries and keys",
-    r"(attn|mlp)\.(norm|ffn_layernorm|inner_attn_ln)\.": "norms within attention or MLP",
-    r"fc_norm\.|attn_pool|map_head": "pooling of the patches instead of the CLS token",
-    r"pre_logits": "a representation layer before the head",
-    r"mlp\.(gate|w12|w3|fc1_g|weights_in)|swiglu": "a gated MLP",
-    r"lora_|\.adapter": "an adapter that is not merged into the weights",
-}
-
-# What no result of FAL depends on.
-LEFT_OUT = {
-    r"(^|\.)pooler\.": "the pooler, which comes after the CLS embedding",
-    r"(^|\.)mask_token$": "the token of masked pre-training",
-    r"^decoder\.": "the decoder of masked pre-training",
-    r"(^|\.)head\.(mlp|last_layer)\.": "the projection head of self-supervised training",
-}
+Config = TypeVar("Config", bound=PreTrainedConfig)
 
 # Of all that a model is, tensors do not tell the heads. Those of published Vision Transformers have so many channels,
 # but for some by their width: SoViT-400m, ViT-H, ViT-g and ViT-G.
@@ -205,6 +80,11 @@ PREPROCESSING: dict[Preprocessing, dict[str, Any]] = {
         "image_mean": IMAGENET_STANDARD_MEAN,
         "image_std": IMAGENET_STANDARD_STD,
         "resample": PILImageResampling.BILINEAR,
+    },
+    "clip": {
+        "image_mean": OPENAI_CLIP_MEAN,
+        "image_std": OPENAI_CLIP_STD,
+        "resample": PILImageResampling.BICUBIC,
     },
 }
 # Settings of a stored processor that are kept; the rest belongs to a call or to another class.
@@ -239,15 +119,21 @@ DECLARED_ONLY = (
     "layer_norm_eps",
     "attention_order",
     "cls_in_temporal_attention",
+    "classifier_type",
     "classifier_hidden_size",
     "problem_type",
     "label_attention",
     "label_integration_layer",
     "label_embedding_size",
+    "label_prompt",
     "label_hierarchy",
 )
-POSITION_TABLE, TIME_TABLE = "fal.embeddings.position_embeddings", "fal.embeddings.time_embeddings"
-PATCH_KERNEL = "fal.embeddings.patch_embeddings.projection.weight"
+# The configuration of each `model_type` beside FAL's and TimeSformer's, which FAL's own class reads.
+CONFIG_CLASSES: dict[str, type[PreTrainedConfig]] = {
+    "vit": ViTConfig,
+    "clip": CLIPConfig,
+    "clip_vision_model": CLIPVisionConfig,
+}
 QKV = re.compile(r"\.(query|key|value)\.(weight|bias)$")
 
 
@@ -286,6 +172,11 @@ class Source:
     preprocessing_origin: str
 
     @property
+    def folder(self) -> Path:
+        """Where the files beside the weights are."""
+        return self.path if self.path.is_dir() else self.path.parent
+
+    @property
     def is_image_model(self) -> bool:
         """Whether frames do not see one another."""
         return ATTENTION_SCHEMES[self.config.attention_type].frames_apart
@@ -322,12 +213,12 @@ def read_source(source: str | PathLike, options: ConversionOptions | None = None
     layout = recognize(weights, raw, others, options.attention_type)
     folder = path if path.is_dir() else path.parent
     declared, where = read_declared(folder / CONFIG_NAME, layout, others)
-    kept, left_out = leave_out(raw)
+    kept, left_out = leave_out(weights, raw, layout)
     canonical = fuse_qkv(rename(weights, kept, layout.renamings), where=weights)
     tensors = rename(weights, canonical, TIMESFORMER_MAPPING)
     config = find_config(weights, tensors, declared, where=where, num_attention_heads=options.num_attention_heads)
     tensors[PATCH_KERNEL] = tensors[PATCH_KERNEL].flatten(1)
-    _require_all(weights, tensors, config)
+    _require_all(weights, tensors, config, layout)
     preprocessing, origin = find_preprocessing(folder, layout, others, tensors, options.preprocessing)
     is_local = Path(source).exists()
     return Source(
@@ -348,17 +239,25 @@ def read_source(source: str | PathLike, options: ConversionOptions | None = None
 
 def recognize(path: Path, tensors: Tensors, others: dict[str, Any], attention_type: str | None) -> Layout:
     """The layout of tensors, by their names and wrapper; what FAL cannot represent is refused by its name."""
+    found = (layout for layout in LAYOUTS if any(re.search(layout.marker, name) for name in tensors))
+    layout = next(found, None)
+    _refuse(path, tensors, layout)
+    if layout is None:
+        names = ", ".join(sorted(tensors)[:3])
+        known = ", ".join(layout.name for layout in LAYOUTS)
+        raise ConversionError(f"{path}: expected the names of one of {known}; got {names}, ...")
+    is_reference = layout is TIMM_VIT and _is_of_reference(path, tensors, others, attention_type)
+    return TIMESFORMER_REFERENCE if is_reference else layout
+
+
+def _refuse(path: Path, tensors: Tensors, layout: Layout | None) -> None:
+    """Refuses what FAL cannot represent in a layout, and a layout that it does not read."""
+    if any(OPEN_CLIP_NAME.search(name) for name in tensors):
+        raise ConversionError(f"{path}: {OPEN_CLIP_ADVICE}")
     for pattern, what in REFUSED.items():
-        found = next((name for name in tensors if re.search(pattern, name)), None)
-        if found is not None:
-            raise ConversionError(f"{path}: {found}: {what}, which FAL cannot represent")
-    for layout in LAYOUTS:
-        if any(re.search(layout.marker, name) for name in tensors):
-            is_reference = layout is TIMM_VIT and _is_of_reference(path, tensors, others, attention_type)
-            return TIMESFORMER_REFERENCE if is_reference else layout
-    names = ", ".join(sorted(tensors)[:3])
-    known = ", ".join(layout.name for layout in LAYOUTS)
-    raise ConversionError(f"{path}: expected the names of one of {known}; got {names}, ...")
+        name = next((name for name in tensors if re.search(pattern, name)), None)
+        if name is not None and (layout is None or what not in layout.represents):
+            raise ConversionError(f"{path}: {name}: {what}, which FAL cannot represent")
 
 
 def _is_of_reference(path: Path, tensors: Tensors, others: dict[str, Any], attention_type: str | None) -> bool:
@@ -378,10 +277,14 @@ def _is_of_reference(path: Path, tensors: Tensors, others: dict[str, Any], atten
     return attention_type == "space_only"
 
 
-def leave_out(tensors: Tensors) -> tuple[Tensors, dict[str, str]]:
-    """The tensors that matter, and the names of the others with the reason."""
+def leave_out(path: Path, tensors: Tensors, layout: Layout) -> tuple[Tensors, dict[str, str]]:
+    """The tensors that become FAL's, and the names of those that do not matter with the reason."""
     left_out = {name: reason for name in tensors for pattern, reason in LEFT_OUT.items() if re.search(pattern, name)}
-    return {name: tensor for name, tensor in tensors.items() if name not in left_out}, left_out
+    try:
+        kept, others = layout.take({name: tensor for name, tensor in tensors.items() if name not in left_out})
+    except ConversionError as error:
+        raise ConversionError(f"{path}: {error}") from error
+    return kept, left_out | others
 
 
 def rename(path: Path, tensors: Tensors, renamings: list) -> Tensors:
@@ -415,9 +318,14 @@ def read_declared(path: Path, layout: Layout, others: dict[str, Any]) -> tuple[d
     if not layout.is_own and isinstance(others.get("cfg"), str):
         return _declared_by_reference(others["cfg"]), "the checkpoint's cfg"
     if not path.is_file():
+        if layout.needs_config:
+            raise ConversionError(
+                f"{path}: expected the configuration of a {layout.name} beside its weights, which do not tell "
+                "activation and attention heads, got none"
+            )
         return {}, "the options"
     stored = read_json(path)
-    if "model_type" not in stored and "architecture" in stored:
+    if "model_type" not in stored and "architecture" in stored and not layout.needs_config:
         return _declared_by_timm(path, stored), str(path)
     model_type = stored.get("model_type")
     if model_type not in layout.model_types:
@@ -425,16 +333,25 @@ def read_declared(path: Path, layout: Layout, others: dict[str, Any]) -> tuple[d
         raise ConversionError(
             f"{path}: expected model_type {expected} beside weights of the layout {layout.name}, got {model_type!r}"
         )
-    config_class = ViTConfig if model_type == "vit" else FALConfig
-    try:
-        config = config_class.from_dict(stored | {"model_type": config_class.model_type})
-    except Exception as error:  # the checks of configurations raise errors of several libraries
-        raise ConversionError(f"{path}: {' '.join(str(error).split())}") from error
-    declared = {name: getattr(config, name) for name in FALConfig.__annotations__ if hasattr(config, name)}
-    if stored.keys() & {"id2label", "num_labels"}:
+    config = parse_config(path, stored, CONFIG_CLASSES.get(model_type, FALConfig))
+    vision: Any = config.vision_config if isinstance(config, CLIPConfig) else config
+    declared = {name: getattr(vision, name) for name in FALConfig.__annotations__ if hasattr(vision, name)}
+    if layout is TRANSFORMERS_CLIP:
+        declared |= {"norm_layout": "clip", "attention_probs_dropout_prob": vision.attention_dropout or 0.0}
+    if isinstance(config, CLIPConfig):
+        declared["label_embedding_size"] = config.projection_dim
+    elif stored.keys() & {"id2label", "num_labels"}:
         declared |= {"num_labels": config.num_labels, "id2label": config.id2label}
     sides = {name: as_side(declared[name]) for name in ("image_size", "patch_size") if name in declared}
     return declared | {"problem_type": config.problem_type} | sides, str(path)
+
+
+def parse_config(path: Path, stored: dict[str, Any], config_class: type[Config]) -> Config:
+    """A configuration of what a `config.json` holds; a ConversionError where that cannot be."""
+    try:
+        return config_class.from_dict(stored | {"model_type": config_class.model_type})
+    except Exception as error:  # the checks of configurations raise errors of several libraries
+        raise ConversionError(f"{path}: {' '.join(str(error).split())}") from error
 
 
 def _declared_by_timm(path: Path, stored: dict[str, Any]) -> dict[str, Any]:
@@ -493,14 +410,14 @@ def find_config(
 ) -> FALConfig:
     """The configuration that tensors and what is declared beside them agree on."""
     if num_attention_heads is not None:
-        _require_agreement(where, declared, {"num_attention_heads": num_attention_heads}, by="the option")
+        require_agreement(where, declared, {"num_attention_heads": num_attention_heads}, by="the option")
     measured = measure(path, tensors, declared)
-    _require_agreement(where, declared, measured, by="the weights")
+    require_agreement(where, declared, measured, by="the weights")
     settings = {name: declared[name] for name in DECLARED_ONLY if name in declared} | measured
     settings.setdefault("cls_in_temporal_attention", False)  # as in every published TimeSformer
     if "num_attention_heads" not in settings:
         settings["num_attention_heads"] = num_attention_heads or _assume_heads(path, measured["hidden_size"])
-    has_labels = "num_labels" in measured or settings.get("label_attention", "none") != "none"
+    has_labels = "num_labels" in measured or LABEL_TABLE in tensors
     if has_labels and "id2label" in declared:
         settings["id2label"] = declared["id2label"]
     else:
@@ -522,11 +439,12 @@ def measure(path: Path, tensors: Tensors, declared: dict[str, Any]) -> dict[str,
     """The fields of a configuration that tensors tell; the patch kernel is yet a convolution's."""
     steps = set(re.findall(r"\.layers\.\d+\.steps\.(\w+)\.", " ".join(tensors)))
     blocks = {
-        "hidden_size": _shape(path, tensors, "fal.embeddings.cls_token", 3)[-1],
+        "hidden_size": shape_of(path, tensors, "fal.embeddings.cls_token", 3)[-1],
         "num_hidden_layers": _count_layers(path, tensors, of_labels=declared.get("label_attention") == "label"),
-        "intermediate_size": _shape(path, tensors, "fal.layers.0.mlp.fc1.weight", 2)[0],
+        "intermediate_size": shape_of(path, tensors, "fal.layers.0.mlp.fc1.weight", 2)[0],
         "qkv_bias": f"fal.layers.0.steps.{MAIN_STEP}.attention.qkv.bias" in tensors,
         "attention_type": _find_scheme(path, steps, TIME_TABLE in tensors, declared),
+        "norm_layout": "clip" if "fal.embeddings.layernorm.weight" in tensors else "vit",
     }
     patches = _measure_patches(path, tensors, declared)
     tables = _measure_tables(path, tensors, declared, patch_size=patches["patch_size"])
@@ -534,7 +452,8 @@ def measure(path: Path, tensors: Tensors, declared: dict[str, Any]) -> dict[str,
     return blocks | patches | tables | _measure_head(path, tensors) | {"position_embedding_type": kind}
 
 
-def _shape(path: Path, tensors: Tensors, name: str, axes: int) -> torch.Size:
+def shape_of(path: Path, tensors: Tensors, name: str, axes: int) -> torch.Size:
+    """The shape of a tensor that has to be there, with so many axes."""
     tensor = tensors.get(name)
     if tensor is None or tensor.ndim != axes:
         got = "none" if tensor is None else f"the shape {tuple(tensor.shape)}"
@@ -545,21 +464,26 @@ def _shape(path: Path, tensors: Tensors, name: str, axes: int) -> torch.Size:
 def _measure_tables(path: Path, tensors: Tensors, declared: dict[str, Any], *, patch_size: int) -> dict[str, Any]:
     sizes = {name: declared.get(name, getattr(FALConfig, name)) for name in ("image_size", "num_frames")}
     if POSITION_TABLE in tensors:
-        num_patches = _shape(path, tensors, POSITION_TABLE, 3)[1] - 1
+        num_patches = shape_of(path, tensors, POSITION_TABLE, 3)[1] - 1
         sizes["image_size"] = _measure_image(path, num_patches, patch_size, declared)
     if TIME_TABLE in tensors:
-        sizes["num_frames"] = _shape(path, tensors, TIME_TABLE, 3)[1]
+        sizes["num_frames"] = shape_of(path, tensors, TIME_TABLE, 3)[1]
     return sizes
 
 
 def _measure_head(path: Path, tensors: Tensors) -> dict[str, Any]:
-    """Of a head that is a Linear, an MLP, or not there."""
+    """Of a head that is a Linear, an MLP, the similarity to labels' embeddings, or not there."""
+    if "classifier.projection.weight" in tensors:
+        size = shape_of(path, tensors, "classifier.projection.weight", 2)[0]
+        return {"classifier_type": "similarity", "label_embedding_size": size, "classifier_hidden_size": None}
+    linear = {"classifier_type": "linear"}
     if "classifier.weight" in tensors:
-        return {"num_labels": _shape(path, tensors, "classifier.weight", 2)[0], "classifier_hidden_size": None}
+        num_labels = shape_of(path, tensors, "classifier.weight", 2)[0]
+        return linear | {"num_labels": num_labels, "classifier_hidden_size": None}
     if "classifier.out_proj.weight" not in tensors:
         return {}
-    num_labels, hidden_size = _shape(path, tensors, "classifier.out_proj.weight", 2)
-    return {"num_labels": num_labels, "classifier_hidden_size": hidden_size}
+    num_labels, hidden_size = shape_of(path, tensors, "classifier.out_proj.weight", 2)
+    return linear | {"num_labels": num_labels, "classifier_hidden_size": hidden_size}
 
 
 def _find_tables(path: Path, scheme: str, tensors: Tensors, declared: dict[str, Any]) -> str:
@@ -638,7 +562,7 @@ def _measure_image(path: Path, num_patches: int, patch_size: int, declared: dict
     return side * patch_size
 
 
-def _require_agreement(where: str, declared: dict[str, Any], measured: dict[str, Any], *, by: str) -> None:
+def require_agreement(where: str, declared: dict[str, Any], measured: dict[str, Any], *, by: str) -> None:
     for name, value in measured.items():
         if name in declared and declared[name] != value:
             raise ConversionError(
@@ -667,9 +591,12 @@ def expected_shapes(config: FALConfig) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
-def _require_all(path: Path, tensors: Tensors, config: FALConfig) -> None:
-    """Every tensor is one of the model's and has its shape, and the model but for its head is complete."""
-    expected = expected_shapes(config)
+def _require_all(path: Path, tensors: Tensors, config: FALConfig, layout: Layout) -> None:
+    """
+    Every tensor is one of the model's and has its shape, and the model is complete but for its head and for what the
+    layout has not.
+    """
+    expected = {name: shape for name, shape in expected_shapes(config).items() if name not in layout.absent}
     for name, tensor in tensors.items():
         if name not in expected:
             raise ConversionError(f"{path}: {name} (FAL's name): expected no such tensor in this layout")
@@ -713,8 +640,9 @@ def _stored_preprocessing(folder: Path, layout: Layout, others: dict[str, Any]) 
             content = read_json(folder / name)
             stored = {key: content[key] for key in PROCESSOR_SETTINGS if content.get(key) is not None}
             side = stored.get("size")
-            if isinstance(side, int):  # of old files: the square of an image, the short side of a video
-                stored["size"] = {"height": side, "width": side} if layout.is_of_images else {"shortest_edge": side}
+            if isinstance(side, int):  # of old files: the square of an image, the short side of a video and of CLIP
+                is_square = layout.is_of_images and layout is not TRANSFORMERS_CLIP
+                stored["size"] = {"height": side, "width": side} if is_square else {"shortest_edge": side}
             return stored, name
     return {}, ""
 
@@ -728,6 +656,8 @@ def _guess_family(layout: Layout, others: dict[str, Any], tensors: Tensors) -> P
     """DeiT stores its weights under "model", DINO has no head; both normalize as ImageNet's mean says."""
     if not layout.is_of_images:
         return "timesformer"
+    if layout is TRANSFORMERS_CLIP:
+        return "clip"
     if layout is TIMM_VIT and (
         others.get("state_dict_name") in ("model", "teacher") or "classifier.weight" not in tensors
     ):
@@ -735,4 +665,4 @@ def _guess_family(layout: Layout, others: dict[str, Any], tensors: Tensors) -> P
     return "vit"
 
 
-__all__ = ["LAYOUTS", "PREPROCESSING", "Layout", "Source", "read_source"]
+__all__ = ["PREPROCESSING", "Source", "read_source"]

@@ -5,6 +5,7 @@ A checkpoint is written to a folder of its own, loaded from there again and comp
 for; only then does the folder get its name.
 """
 
+import copy
 import re
 import shutil
 import tempfile
@@ -12,79 +13,43 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
-from transformers import (
-    PreTrainedConfig,
-    PreTrainedModel,
-    TimesformerForVideoClassification,
-    TimesformerModel,
-    ViTForImageClassification,
-    ViTModel,
-)
 from transformers.utils import CONFIG_NAME
 
-from ..hub.model_card import describe_label_space, write_model_card
+from ..hub.model_card import describe_label_space, describe_scores, write_model_card
 from ..hub.publish import add_code
-from ..model.attention_schemes import ATTENTION_SCHEMES, MAIN_STEP, Grid
+from ..model.attention_schemes import MAIN_STEP, Grid
 from ..model.configuration_fal import FALConfig
-from ..model.modeling_fal import (
-    FALEmbeddings,
-    FALModel,
-    FALVideoClassifierForVideoClassification,
-    resize_positions,
-    resize_times,
-    run_layers,
-)
+from ..model.modeling_fal import FALVideoClassifierForVideoClassification, resize_times
 from ..model.video_processing_fal import FALVideoProcessor
 from .checkpoint_files import read_json, read_labels, shorten
-from .checkpoint_layouts import (
-    POSITION_TABLE,
-    TIME_TABLE,
-    Source,
-    Tensors,
-    as_side,
-    expected_shapes,
-    make_config,
-    read_source,
-)
+from .checkpoint_layouts import Source, as_side, expected_shapes, make_config, read_source
+from .comparison import Comparison, compare
 from .errors import ConversionError
 from .label_tokens import LABEL_WEIGHTS, label_fields
+from .loading import kept_dtype, load_model, resize_position_table
 from .options import ConversionOptions
-
-Model = TypeVar("Model", bound=PreTrainedModel)
+from .tensor_names import (
+    HEAD_PREFIX,
+    LABEL_TABLE,
+    LOGIT_BIAS,
+    PATCH_BIAS,
+    POSITION_TABLE,
+    TIME_TABLE,
+    TRANSFORMERS_CLIP,
+    Tensors,
+    text_tensors,
+)
+from .text_tower import LabelRows, TextTower, label_texts, read_text_tower
 
 # What `convert` does one after another.
 STAGES = ("reading", "converting", "writing", "comparing with the source")
 
-LABEL_TABLE = "fal.label_embeddings.embeddings.weight"
-KEPT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """
-    What the written folder computes beside the source's model, both in float32.
-
-    Args:
-        difference: The largest difference of two numbers.
-        scale: The largest of the source's numbers, or 1 where that is larger; the tolerance is a share of it.
-        output: "logits"; "CLS embedding" where the head is new, or labels are new as tokens; "CLS token before the
-            labels" where these change what follows.
-        model: The class that computed the source's numbers.
-        clip: The clip that both saw.
-    """
-
-    difference: float
-    scale: float
-    output: str
-    model: str
-    clip: str
-
-    def __str__(self):
-        return f"largest difference of the {self.output} from {self.model}'s: {self.difference:.1e}, on {self.clip}"
+# Options that give labels, or what stands for them, to a model that takes any.
+LABEL_OPTIONS = ("labels", "prompt", "hierarchy", "label_embeddings")
 
 
 @dataclass(frozen=True)
@@ -103,6 +68,7 @@ class Conversion:
         left_out: Names of tensors that were not used, with the reason.
         processor: The settings of pixels.
         comparison: The written folder beside the source.
+        num_text_parameters: Numbers in the text tower beside the model; 0 without one.
     """
 
     output: Path
@@ -117,6 +83,7 @@ class Conversion:
     left_out: dict[str, str]
     processor: FALVideoProcessor
     comparison: Comparison
+    num_text_parameters: int = 0
 
     def summary(self) -> dict[str, str]:
         """Rows of a table for people."""
@@ -130,7 +97,9 @@ class Conversion:
             "clip": f"{frames} frames of {rows * patch} x {columns * patch}, patches of {patch} x {patch}",
             "blocks": f"{self.config.num_hidden_layers} of width {self.config.hidden_size}, {self.source.heads}",
             "parameters": f"{self.num_parameters:,} in {str(self.dtype).removeprefix('torch.')}",
+            "text tower": f"{self.num_text_parameters:,} parameters" if self.num_text_parameters else "",
             "labels": f"{self.config.num_labels}: {shorten(list((self.config.id2label or {}).values()))}",
+            "scores": describe_scores(self.config),
             "label space": describe_label_space(self.config),
             "tensors": (
                 f"{len(self.used)} of the source, {len(self.copied)} of extra steps, {len(self.new)} new, "
@@ -172,6 +141,11 @@ class Adapted:
     copied: list[str] = field(default_factory=list)
     new: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def drawn(self) -> set[str]:
+        """What is new and has no tensors: it is drawn at random."""
+        return self.new.keys() - self.tensors.keys()
+
 
 def convert(
     source: str | PathLike,
@@ -198,12 +172,13 @@ def convert(
     on_stage(STAGES[0])
     found = read_source(source, options)
     config, embeddings = target_config(found, options, labels)
+    tower = read_text_tower(found, options) if config.classifier_type == "similarity" else None
     on_stage(STAGES[1])
-    adapted = adapt(found, config, options)
-    if embeddings is not None:
-        adapted.tensors[LABEL_TABLE] = embeddings
-        adapted.new[LABEL_TABLE] = f"from {Path(str(options.label_embeddings)).name}"
+    rows = label_rows(found, config, options, embeddings, tower)
+    adapted = adapt(found, config, options, rows)
     model = build_model(found, adapted, config, options)
+    if tower is not None:
+        model.text_encoder = tower.as_stored()
     processor = make_processor(found, config, bgr=options.bgr)
     with tempfile.TemporaryDirectory(dir=_make_parent(output), prefix=f".{output.name}-") as workplace:
         folder = Path(workplace) / output.name
@@ -211,9 +186,10 @@ def convert(
         model.save_pretrained(folder, max_shard_size=options.max_shard_size)
         processor.save_pretrained(folder)
         on_stage(STAGES[3])
-        comparison = compare(folder, found, dtype=model.dtype, adapted=adapted)
+        comparison = compare(folder, found, dtype=model.dtype, drawn=adapted.drawn, tower=tower, rows=rows)
         _require_parity(found.path, comparison, options.tolerance)
-        _add_code_and_card(folder, found, options, comparison, has_new_tokens=_has_new_tokens(adapted))
+        has_new_tokens = any(name.startswith(LABEL_WEIGHTS) for name in adapted.drawn)
+        _add_code_and_card(folder, found, options, comparison, has_new_tokens=has_new_tokens)
         _move(folder, output, Path(workplace))
     return Conversion(
         output=output,
@@ -225,9 +201,10 @@ def convert(
         resized=adapted.resized,
         copied=adapted.copied,
         new=adapted.new,
-        left_out=found.left_out | _replaced(found, config, options),
+        left_out=found.left_out | _replaced(found, config, options, rows),
         processor=processor,
         comparison=comparison,
+        num_text_parameters=0 if tower is None else tower.num_parameters,
     )
 
 
@@ -239,13 +216,24 @@ def target_config(
 ) -> tuple[FALConfig, torch.Tensor | None]:
     """
     The configuration of the converted model, with the names of its classes where they are given, and the embeddings of
-    its labels as tokens, where these are given.
+    its labels, where these are given.
     """
-    _require_own_tokens(source, options)
+    keeps_head = source.has_head and not options.new_head
+    is_open = keeps_head and source.config.classifier_type == "similarity"
+    _require_own_tokens(source, options, is_open=is_open)
     old, scheme = source.config, _target_scheme(source, options)
     settings = old.to_dict()
     settings = {name: settings[name] for name in FALConfig.__annotations__ if name in settings}
     settings |= {"attention_type": scheme, "problem_type": old.problem_type, "id2label": old.id2label}
+    if is_open:
+        settings["label_prompt"] = options.prompt or old.label_prompt
+    elif options.prompt is not None:
+        raise ConversionError(
+            f"prompt: expected a source whose labels are texts and whose head is kept, a CLIP, got {source.path}"
+        )
+    elif old.classifier_type == "similarity":
+        size = ("label_embedding_size",) if old.label_attention == "none" else ()
+        settings |= {name: getattr(FALConfig, name) for name in ("classifier_type", "label_prompt", *size)}
     settings |= {
         "num_frames": old.num_frames if options.num_frames is None else options.num_frames,
         "image_size": as_side(old.image_size if options.image_size is None else options.image_size),
@@ -254,26 +242,65 @@ def target_config(
         settings["cls_in_temporal_attention"] = FALConfig.cls_in_temporal_attention
         if old.position_embedding_type != "none":
             settings["position_embedding_type"] = "space_time"
-    keeps_head = source.has_head and not options.new_head
     if labels is not None:
-        if keeps_head and len(labels) != old.num_labels:
+        if keeps_head and not is_open and len(labels) != old.num_labels:
             raise ConversionError(
                 f"expected {old.num_labels} labels for the head of {source.path}, got {len(labels)}; --new-head "
                 "starts a head for them"
             )
         settings["id2label"] = dict(enumerate(labels))
+    elif is_open and source.layout is TRANSFORMERS_CLIP:
+        raise ConversionError(
+            f"{source.path}: expected --labels with a CLIP, which has none of its own (others can be given to the "
+            "converted model at any time, by its set_labels), or --new-head, a head that is to be trained"
+        )
     elif not keeps_head and old.label_attention == "none":
         settings["id2label"] = {0: "LABEL_0", 1: "LABEL_1"}
     names = settings["id2label"]
-    of_labels, embeddings = label_fields(old, options, [names[number] for number in range(len(names))])
-    return make_config(source.path, settings | of_labels), embeddings
+    known = copy.copy(old)
+    known.classifier_type = settings["classifier_type"]
+    of_labels, embeddings = label_fields(known, options, [names[number] for number in range(len(names))])
+    if is_open and embeddings is not None and embeddings.shape[1] != old.label_embedding_size:
+        raise ConversionError(
+            f"{options.label_embeddings}: expected rows of {old.label_embedding_size} numbers, the size of what they "
+            f"are compared with, got the shape {tuple(embeddings.shape)}"
+        )
+    config = make_config(source.path, settings | of_labels)
+    if old.label_attention != "none" and (config.label_hierarchy is None) != (old.label_hierarchy is None):
+        expected, got = ("no hierarchy", "one") if old.label_hierarchy is None else ("a hierarchy", "none")
+        raise ConversionError(
+            f"{source.path}: expected {expected} above the labels, as its labels as tokens were trained, got {got}"
+        )
+    return config, embeddings
 
 
-def _require_own_tokens(source: Source, options: ConversionOptions) -> None:
-    """Labels as tokens that a source has are trained for its labels."""
+def label_rows(
+    source: Source,
+    config: FALConfig,
+    options: ConversionOptions,
+    embeddings: torch.Tensor | None,
+    tower: TextTower | None,
+) -> LabelRows | None:
+    """The labels' embeddings, given or of their texts; None where there are none or they stay the source's own."""
+    if embeddings is not None:
+        return LabelRows(embeddings, f"from {Path(str(options.label_embeddings)).name}", are_given=True)
+    has_others = any(getattr(options, name) is not None for name in LABEL_OPTIONS)
+    if config.classifier_type != "similarity" or not (has_others or source.layout is TRANSFORMERS_CLIP):
+        return None
+    if tower is None:
+        raise ConversionError(
+            f"{source.path}: expected a text tower for other labels, which this model came without, or their "
+            "--label-embeddings"
+        )
+    return LabelRows(tower.embed(label_texts(config)), f"of the texts {config.label_prompt!r}", are_given=False)
+
+
+def _require_own_tokens(source: Source, options: ConversionOptions, *, is_open: bool) -> None:
+    """Labels as tokens that a source has are trained for its labels, but for those of given embeddings."""
     if source.config.label_attention != "none":
         names = ("label_attention", "label_integration_layer", "hierarchy", "label_embeddings", "labels", "new_head")
         given = [name for name in names if getattr(options, name) != getattr(ConversionOptions, name)]
+        given = [name for name in given if not (is_open and name in LABEL_OPTIONS)]
         if given:
             raise ConversionError(
                 f"{source.path}: expected its own labels, which it has as tokens, without {', '.join(given)}; "
@@ -293,11 +320,11 @@ def _target_scheme(source: Source, options: ConversionOptions) -> str:
     return own
 
 
-def adapt(source: Source, config: FALConfig, options: ConversionOptions) -> Adapted:
+def adapt(source: Source, config: FALConfig, options: ConversionOptions, rows: LabelRows | None) -> Adapted:
     """The source's tensors for another scheme, size and head; tensors of a new head are not among them."""
     adapted = Adapted()
     tables = resize_tables(source, config, is_smooth=options.resize == "smooth")
-    replaced = _replaced(source, config, options)
+    replaced = _replaced(source, config, options, rows)
     kept = {name: tensor for name, tensor in source.tensors.items() if name not in replaced}
     for name, shape in expected_shapes(config).items():
         if name in tables:
@@ -307,7 +334,13 @@ def adapt(source: Source, config: FALConfig, options: ConversionOptions) -> Adap
         elif name in kept:
             adapted.tensors[name] = kept[name]
             adapted.used.append(name)
-        elif name.startswith(("classifier.", *LABEL_WEIGHTS)):
+        elif name == LABEL_TABLE and rows is not None:
+            adapted.tensors[name] = rows.embeddings
+            adapted.new[name] = rows.origin
+        elif name in (PATCH_BIAS, LOGIT_BIAS):
+            adapted.tensors[name] = torch.zeros(shape)
+            adapted.new[name] = "zero, as a CLIP has none"
+        elif name.startswith((HEAD_PREFIX, *LABEL_WEIGHTS)):
             adapted.new[name] = "drawn at random"
         elif name == TIME_TABLE:
             adapted.tensors[name] = _start_time_table(source, shape, options.time_table)
@@ -318,18 +351,26 @@ def adapt(source: Source, config: FALConfig, options: ConversionOptions) -> Adap
     return adapted
 
 
-def _is_of_head(name: str) -> bool:
-    return name.startswith("classifier.")
-
-
-def _replaced(source: Source, config: FALConfig, options: ConversionOptions) -> dict[str, str]:
-    """Names of the source's tensors that have no place beside a new head, or behind labels alone, with the reason."""
-    heads = [name for name in source.tensors if _is_of_head(name) and options.new_head]
-    blocks = []
+def _replaced(source: Source, config: FALConfig, options: ConversionOptions, rows: LabelRows | None) -> dict[str, str]:
+    """
+    Names of the source's tensors that have no place beside a new head, other labels' embeddings, or behind labels
+    alone, with the reason.
+    """
+    names = list(source.tensors)
+    heads = [name for name in names if name.startswith(HEAD_PREFIX) and options.new_head]
+    table = [name for name in names if name == LABEL_TABLE]
+    texts, blocks = [], []
+    if source.config.classifier_type == "similarity" and config.classifier_type == "linear":
+        texts = [*text_tensors(source.native), *(table if config.label_attention == "none" else [])]
     if config.label_attention == "label":
         behind = tuple(f"fal.layers.{i}." for i in range(config.label_integration_layer, config.num_hidden_layers))
-        blocks = [name for name in source.tensors if name.startswith(behind)]
-    return dict.fromkeys(heads, "replaced by a new head") | dict.fromkeys(blocks, "from there on only labels go on")
+        blocks = [name for name in names if name.startswith(behind)]
+    return {
+        **dict.fromkeys(heads, "replaced by a new head"),
+        **dict.fromkeys(table if rows is not None else [], "replaced by other labels'"),
+        **dict.fromkeys(texts, "a new head is not compared with labels"),
+        **dict.fromkeys(blocks, "from there on only labels go on"),
+    }
 
 
 def _start_extra_step(tensors: Tensors, name: str) -> torch.Tensor:
@@ -360,12 +401,6 @@ def resize_tables(source: Source, config: FALConfig, *, is_smooth: bool) -> Tens
     return tables
 
 
-def resize_position_table(table: torch.Tensor, old_grid: Grid, size: tuple[int, int]) -> torch.Tensor:
-    """A position table `(1, 1 + H·W, D)` for `(rows, columns)` patches, as a model makes it for another clip."""
-    patches = resize_positions(table[:, 1:].unflatten(1, old_grid[1:]), size)
-    return torch.cat([table[:, :1], patches.flatten(1, 2)], dim=1)
-
-
 def _resize_positions_nearest(table: torch.Tensor, old_grid: Grid, size: tuple[int, int]) -> torch.Tensor:
     return torch.cat([table[:, :1], _resize_nearest(table[:, 1:], size[0] * size[1])], dim=1)
 
@@ -379,11 +414,11 @@ def build_model(
     source: Source, adapted: Adapted, config: FALConfig, options: ConversionOptions
 ) -> FALVideoClassifierForVideoClassification:
     """The classifier of the tensors; what is not among them, a new head, is drawn with a fixed seed."""
-    dtype = getattr(torch, options.dtype_name) if options.dtype_name else _kept_dtype(source.tensors)
+    dtype = getattr(torch, options.dtype_name) if options.dtype_name else kept_dtype(source.tensors)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model, info = _load(FALVideoClassifierForVideoClassification, config, dict(adapted.tensors), dtype)
-    if info["missing_keys"] != adapted.new.keys() - adapted.tensors.keys() or info["unexpected_keys"]:
+        model, info = load_model(FALVideoClassifierForVideoClassification, config, dict(adapted.tensors), dtype)
+    if info["missing_keys"] != adapted.drawn or info["unexpected_keys"]:
         raise ConversionError(f"{source.path}: expected every tensor to be loaded, got {info}")
     for name, tensor in model.state_dict().items():
         if not torch.isfinite(tensor).all():
@@ -391,21 +426,6 @@ def build_model(
                 f"{source.path}: {name}: has numbers beyond the range of {dtype}; choose another --dtype"
             )
     return model.eval()
-
-
-def _load(
-    model_class: type[Model], config: PreTrainedConfig, state: Tensors, dtype: torch.dtype, **options: Any
-) -> tuple[Model, dict[str, Any]]:
-    """A model of tensors, and which of them were missing or left over."""
-    return model_class.from_pretrained(  # pyright: ignore[reportReturnType]  # the hint leaves out the second part
-        None, config=config, state_dict=state, dtype=dtype, output_loading_info=True, **options
-    )
-
-
-def _kept_dtype(tensors: Tensors) -> torch.dtype:
-    """The source's precision; that of most numbers, as norms may be kept in a higher one."""
-    largest = max(tensors.values(), key=torch.Tensor.numel)
-    return largest.dtype if largest.dtype in KEPT_DTYPES else torch.float32
 
 
 # ---- preprocessing ----
@@ -441,112 +461,7 @@ def _sides(config: FALConfig) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
-# ---- comparing ----
-
-
-def _keeps_head(adapted: Adapted) -> bool:
-    return not any(_is_of_head(name) for name in adapted.new)
-
-
-def _has_new_tokens(adapted: Adapted) -> bool:
-    return any(name.startswith(LABEL_WEIGHTS) for name in adapted.new)
-
-
-@torch.no_grad()
-def compare(folder: Path, source: Source, *, dtype: torch.dtype, adapted: Adapted) -> Comparison:
-    """
-    Loads a converted folder and the source's model and compares what they compute, in float32.
-
-    A video model sees a moving clip. An image model sees one frame, and the converted one the clip that holds that
-    frame all the time; the clip is one frame long for joint attention, one column of patches for axial and a single
-    patch for sparse local-global attention, for these see other patches than an image model does on larger clips. A
-    time table that is not zero is set to zero for this. The source's weights are rounded to the precision of the
-    folder's, and its tables are the folder's where they were resized. Where labels are new as tokens, the features are
-    compared: the CLS embedding where they do not change it yet, else the CLS token before them.
-    """
-    has_new_tokens = _has_new_tokens(adapted)
-    keeps_logits = _keeps_head(adapted) and not has_new_tokens
-    model_class = FALVideoClassifierForVideoClassification if keeps_logits else FALModel
-    model = model_class.from_pretrained(folder, dtype=torch.float32).eval()
-    embeddings = (model.fal if isinstance(model, FALVideoClassifierForVideoClassification) else model).embeddings
-    config, grid = model.config, model.config.grid_size
-    if source.is_image_model:
-        grid = ATTENTION_SCHEMES[config.attention_type].image_grid(grid)
-        if embeddings.time_embeddings is not None:
-            embeddings.time_embeddings.zero_()
-    frames, rows, columns = grid
-    patch = config.patch_size
-    shape = (1, 1 if source.is_image_model else frames, config.num_channels, rows * patch, columns * patch)
-    clip = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    original = load_original(source, embeddings, grid, dtype=dtype, keeps_head=keeps_logits)
-    seen = clip[:, 0] if isinstance(original, ViTForImageClassification | ViTModel) else clip
-    shown = clip.expand(-1, frames, -1, -1, -1)
-    if isinstance(model, FALModel) and has_new_tokens and config.label_attention != "divided":
-        output = "CLS token before the labels"
-        expected = original(seen, output_hidden_states=True).hidden_states[config.label_integration_layer][0, 0]
-        tokens, token_grid = model.embeddings(shown)
-        result = run_layers(list(model.layers)[: config.label_integration_layer], tokens, token_grid)[0, 0]
-    else:
-        output = "logits" if keeps_logits else "CLS embedding"
-        expected, result = _result(original(seen)), _result(model(shown))
-    kind = "still" if source.is_image_model else "moving"
-    return Comparison(
-        difference=(result - expected).abs().max().item(),
-        scale=max(expected.abs().max().item(), 1.0),
-        output=output,
-        model=type(original).__name__,
-        clip=f"a {kind} clip of {frames} x {rows * patch} x {columns * patch}",
-    )
-
-
-def _result(outputs: Any) -> torch.Tensor:
-    """Logits, or the CLS embedding of a model without a head."""
-    return outputs.logits if "logits" in outputs else outputs.last_hidden_state[:, 0]
-
-
-def load_original(
-    source: Source, embeddings: FALEmbeddings, grid: Grid, *, dtype: torch.dtype, keeps_head: bool
-) -> PreTrainedModel:
-    """The source's tensors in the class that they were made for, with tables for a grid of patches."""
-    frames, rows, columns = grid
-    frames = 1 if source.is_image_model else frames
-    state = {name: tensor.to(dtype).float() for name, tensor in source.native.items()}
-    tables = {}
-    if embeddings.position_embeddings is not None and (rows, columns) != source.config.grid_size[1:]:
-        positions = resize_position_table(embeddings.position_embeddings, embeddings.table_grid, (rows, columns))
-        tables["position_embeddings"] = positions
-    if not source.is_image_model and embeddings.time_embeddings is not None and frames != source.config.num_frames:
-        tables["time_embeddings"] = resize_times(embeddings.time_embeddings, frames)
-    for table, value in tables.items():
-        state |= {name: value for name in state if name.endswith(f"embeddings.{table}")}
-    model_class = source.layout.classes[0 if keeps_head else 1]
-    config = _original_config(
-        source,
-        model_class.config_class,  # pyright: ignore[reportArgumentType]  # None in the base class alone
-        grid=(frames, rows, columns),
-    )
-    state = {name: tensor for name, tensor in state.items() if name not in source.left_out}
-    options = {"add_pooling_layer": False} if model_class is ViTModel else {}
-    model, info = _load(model_class, config, state, torch.float32, **options)
-    if info["missing_keys"]:
-        raise ConversionError(
-            f"{source.path}: {model_class.__name__} misses {', '.join(sorted(info['missing_keys']))}"
-        )
-    if isinstance(model, TimesformerForVideoClassification | TimesformerModel):
-        model.config.image_size = columns * config.patch_size  # its blocks take the width from here, as one number
-    return model.eval()
-
-
-def _original_config(source: Source, config_class: type[PreTrainedConfig], *, grid) -> PreTrainedConfig:
-    """The source's configuration in its own class, for clips of a grid of patches."""
-    frames, rows, columns = grid
-    settings: dict[str, Any] = source.config.to_dict() | source.declared
-    size = {"num_frames": frames, "image_size": [side * settings["patch_size"] for side in (rows, columns)]}
-    # typed as a whole number in one of the classes, and of no effect on results
-    names = config_class.__annotations__.keys() - {"drop_path_rate"}
-    settings = {name: value for name, value in (settings | size).items() if name in names}
-    settings["id2label"] = source.config.id2label
-    return config_class(**settings)
+# ---- the folder ----
 
 
 def _require_parity(path: Path, comparison: Comparison, tolerance: float) -> None:
@@ -555,9 +470,6 @@ def _require_parity(path: Path, comparison: Comparison, tolerance: float) -> Non
             f"{path}: expected a difference of at most {tolerance:g} x {comparison.scale:.3g}, got: {comparison}; "
             "nothing was written"
         )
-
-
-# ---- the folder ----
 
 
 def _add_code_and_card(

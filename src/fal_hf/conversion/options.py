@@ -11,7 +11,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..model.attention_schemes import ATTENTION_TYPES
-from ..model.label_space import LABEL_ATTENTIONS
+from ..model.label_space import LABEL_ATTENTIONS, check_prompt
 from .errors import ConversionError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 TimeTable = Literal["zero", "normal"]
 Resize = Literal["smooth", "nearest"]
-Preprocessing = Literal["timesformer", "imagenet", "vit"]
+Preprocessing = Literal["timesformer", "imagenet", "vit", "clip"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 
@@ -41,17 +41,20 @@ class ConversionOptions:
             shows the order of frames from the first step of training on.
         resize: How tables get to another size: `"smooth"`, bicubic and linear, or `"nearest"` as in the TimeSformer
             reference (positions along the flat sequence of patches).
-        labels: A file of names, see [`read_labels`]; as many as the head has classes.
+        labels: A file of names, see [`read_labels`]; as many as the head has classes, or any of a CLIP.
         new_head: Whether to leave the source's head out; the new one is drawn at random, for `labels` or two classes.
+        prompt: The text that stands for a label of a CLIP, with `{}` in the label's place; `"a video of {}"`, or that
+            of a FAL source, unless given.
         label_attention: `"label"`, `"unified"` or `"divided"` makes tokens of the labels, for a source that has none;
             their weights are drawn at random. With `"divided"` features stay what they are until these are trained.
         label_integration_layer: Blocks that come before them, at least 0; 8 unless given.
         hierarchy: A JSON file of label and parent; the source's unless given.
-        label_embeddings: A `.safetensors` file of the tokens' embeddings, a row for each label and each parent.
+        label_embeddings: A `.safetensors` file of the tokens' embeddings, a row for each label and each parent; of a
+            CLIP, what images are compared with instead of the labels' texts.
         num_attention_heads: At least 1; for a source without a configuration, whose heads are else assumed to be those
             of published models: of 64 channels each, but for some widths.
         preprocessing: Mean, standard deviation and resampling of a family instead of the source's own: 0.45 and 0.225
-            of `"timesformer"`, ImageNet's of `"imagenet"` (DeiT, DINO), 0.5 and 0.5 of `"vit"`.
+            of `"timesformer"`, ImageNet's of `"imagenet"` (DeiT, DINO), 0.5 and 0.5 of `"vit"`, OpenAI's of `"clip"`.
         bgr: Whether the weights expect BGR frames, as the reference's of Something-Something V2 do.
         dtype: `"float32"`, `"bfloat16"` or `"float16"`, or torch's dtype of that name; the source's unless given.
         max_shard_size: Bytes of a file of weights at most, a number or a text such as `"5GB"`.
@@ -75,6 +78,7 @@ class ConversionOptions:
     resize: Resize = "smooth"
     labels: str | PathLike | None = None
     new_head: bool = False
+    prompt: str | None = None
     label_attention: str | None = None
     label_integration_layer: int | None = None
     hierarchy: str | PathLike | None = None
@@ -105,6 +109,8 @@ class ConversionOptions:
         if (self.label_integration_layer or 0) < 0:
             layer = self.label_integration_layer
             raise ConversionError(f"label_integration_layer: expected a whole number of at least 0, got {layer}")
+        if self.prompt is not None:
+            self._require_prompt(self.prompt)
         if not self.tolerance >= 0:
             raise ConversionError(f"tolerance: expected a number of at least 0, got {self.tolerance}")
         self._require_license()
@@ -119,6 +125,12 @@ class ConversionOptions:
     def _require_choice(self, option: str, value: Any, choices: Collection) -> None:
         if value not in choices:
             raise ConversionError(f"{option}: expected one of {', '.join(map(str, choices))}; got {value!r}")
+
+    def _require_prompt(self, prompt: str) -> None:
+        try:
+            check_prompt(prompt)
+        except ValueError as error:
+            raise ConversionError(f"prompt: {error}") from error
 
     def _require_size(self) -> None:
         size = self.max_shard_size

@@ -14,6 +14,7 @@ from transformers.utils import CONFIG_NAME
 
 from ..model.configuration_fal import FALConfig
 from ..model.modeling_fal import FALVideoClassifierForVideoClassification
+from ..model.text_encoder import TEXT_FOLDER
 from ..model.video_processing_fal import FALVideoProcessor
 
 # The identifiers that the Hub takes (huggingface.co/docs/hub/repositories-licenses).
@@ -106,6 +107,7 @@ def build_model_card(
     processor: FALVideoProcessor = FALVideoProcessor.from_pretrained(folder)  # pyright: ignore[reportAssignmentType]
     repo_id = repo_id or folder.resolve().name
     name = name or repo_id.split("/")[-1]
+    has_texts = config.classifier_type == "similarity" and (folder / TEXT_FOLDER / CONFIG_NAME).is_file()
     metadata = ModelCardData(
         license=license,
         license_name=license_name,
@@ -121,14 +123,17 @@ def build_model_card(
     )
     sections = {
         "Labels": describe_labels(config),
-        "Use": usage or describe_usage(repo_id, has_code=hasattr(config, "auto_map")),
+        "Use": usage or describe_usage(repo_id, has_code=hasattr(config, "auto_map"), has_texts=has_texts),
         "Model": describe_model(config),
         "Preprocessing": describe_preprocessing(processor),
         "Origin": origin or describe_origin(base_model),
         "Evaluation": describe_evaluations(evaluations),
         "Limits": limits or "Not stated. A video that shows none of the labels still gets the nearest ones.",
     }
-    summary = summary or f"A FAL space-time transformer that tells {config.num_labels} labels of videos apart."
+    others = ", or any others that it is given" if has_texts else ""
+    summary = summary or (
+        f"A FAL space-time transformer that tells {config.num_labels} labels of videos apart{others}."
+    )
     body = "\n\n".join([f"# {name}", summary, *(f"## {title}\n\n{text.strip()}" for title, text in sections.items())])
     return ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{body}\n")
 
@@ -164,8 +169,8 @@ def _as_code(text: str) -> str:
     return f"`{text}`" if "`" not in text else f"`` {text} ``"
 
 
-def describe_usage(repo_id: str, *, has_code: bool) -> str:
-    """Snippets that load the repository and label `video.mp4`."""
+def describe_usage(repo_id: str, *, has_code: bool, has_texts: bool) -> str:
+    """Snippets that load the repository and label `video.mp4`, with other labels too where texts can be embedded."""
     labeler = f"""\
 With the package `fal-hf`:
 
@@ -195,7 +200,20 @@ from transformers import pipeline
 classify = pipeline("video-classification", model="{repo_id}", trust_remote_code=True)
 print(classify("video.mp4", top_k=3))
 ```"""
-    return labeler + (code if has_code else "")
+    texts = f"""
+
+Its labels are texts. Others, in your own words, take their place without training:
+
+```python
+from fal_hf import FALVideoClassifierForVideoClassification, FALVideoProcessor
+
+model = FALVideoClassifierForVideoClassification.from_pretrained("{repo_id}")
+processor = FALVideoProcessor.from_pretrained("{repo_id}")
+model.set_labels(["a dog runs", "a car turns"])
+scores = model(**processor("video.mp4", return_tensors="pt")).logits[0].softmax(-1)
+print(dict(zip(model.config.id2label.values(), scores.tolist())))
+```"""
+    return labeler + (texts if has_texts else "") + (code if has_code else "")
 
 
 def describe_model(config: FALConfig) -> str:
@@ -208,11 +226,20 @@ def describe_model(config: FALConfig) -> str:
         "attention": f"`{config.attention_type}`{order}",
         "clip": f"{frames} frames of {rows * patch} × {columns * patch} pixels in patches of {patch} × {patch}",
         "blocks": f"{config.num_hidden_layers} of width {config.hidden_size}, {config.num_attention_heads} heads",
+        "scores": describe_scores(config),
         "label space": describe_label_space(config),
         "parameters": f"{parameters:,}",
         "cost": f"{gflop:.3g} GFLOP a clip (matrix products; a multiply-add is two)",
     }
     return _as_table({name: text for name, text in rows_of_table.items() if text})
+
+
+def describe_scores(config: FALConfig) -> str:
+    """What a clip is compared with; empty for a head that is trained for its labels."""
+    if config.classifier_type != "similarity":
+        return ""
+    size, prompt = config.label_embedding_size, _as_code(config.label_prompt)
+    return f"similarity to {config.num_labels} label embeddings of size {size}, prompt {prompt}"
 
 
 def describe_label_space(config: FALConfig) -> str:

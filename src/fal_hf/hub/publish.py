@@ -14,6 +14,7 @@ from transformers.dynamic_module_utils import get_relative_import_files
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, VIDEO_PROCESSOR_NAME
 
 from ..model.configuration_fal import FALConfig
+from ..model.text_encoder import TEXT_FOLDER
 
 MODEL_CODE = Path(__file__).parents[1] / "model"
 
@@ -48,7 +49,7 @@ ENTRY_MODULES = (
 )
 
 # The files of weights that transformers looks for. Old ones must not outlive a push: of a single file and shards it
-# takes the single file, whichever is newer.
+# takes the single file, whichever is newer. Neither must a text tower of another model.
 WEIGHTS = (
     "model.safetensors",
     "model-*.safetensors",
@@ -56,6 +57,7 @@ WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model-*.bin",
     "pytorch_model.bin.index.json",
+    f"{TEXT_FOLDER}/*",
 )
 
 
@@ -118,10 +120,11 @@ def push_folder(
     commit_message: str = "Upload FAL",
 ) -> CommitInfo:
     """
-    Uploads a folder (model, processors, card, code) to the Hub in one commit.
+    Uploads a folder (model, processors, text tower, card, code) to the Hub in one commit.
 
     The repository and the branch are made where they are missing. Files that have not changed are not uploaded again,
-    and a push that changes nothing makes no commit. Weights that the folder has no longer leave the repository.
+    and a push that changes nothing makes no commit. Weights and a text tower that the folder has no longer leave the
+    repository.
 
     Args:
         folder: A folder with a model, as `save_pretrained` writes it.

@@ -55,7 +55,7 @@ class TextEncoder:
             return None
         expected = f"{source}: expected a text tower of CLIP and its tokenizer in {TEXT_FOLDER}"
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source, **where)
+            tokenizer = AutoTokenizer.from_pretrained(source, **where, trust_remote_code=False)
             model, report = CLIPTextModelWithProjection.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]  # a pair, as asked for
                 source, **where, dtype=torch.float32, use_safetensors=True, output_loading_info=True
             )
