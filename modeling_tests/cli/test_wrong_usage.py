@@ -379,6 +379,8 @@ EVALUATE = [
     *each("--test_dir", "", "gone", "empty", "a.mp4", "zebra"),
     *each("--test_file", "", "gone.csv", "header.csv"),
     *each("--split", "", "dev", "train"),
+    *each("--labels", "", "a,", "a, a", "gone.txt", "dark, bright"),
+    *each("--label_prompt", "", "a video", "a video of {}"),
     *each("--num_clips", *NO_NUMBERS),
     *each("--num_crops", "2", *NO_NUMBERS),
     *each("--batch_size", *NO_NUMBERS),

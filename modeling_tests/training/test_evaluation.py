@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from tiny_clip import write_open_checkpoint
 from tiny_fal import tiny_config, tiny_model
 from video_classification_files import CLASSES, write_class_folders
 
@@ -72,6 +73,24 @@ def test_the_evaluation_agrees_with_the_labeler_and_writes_its_figures(checkpoin
     entries = yaml.safe_load((output / "model_index.yaml").read_text())["model-index"][0]["results"]
     assert {(entry["dataset"]["name"], entry["dataset"]["split"]) for entry in entries} == {("clips", split)}
     assert len((output / "per_class.csv").read_text().splitlines()) == 3
+
+
+def test_labels_in_ones_own_words_are_evaluated(tmp_path):
+    model = write_open_checkpoint(tmp_path / "model", ["a dog runs", "a car turns"])
+    clips, file = write_class_folders(tmp_path / "clips", per_class=3), tmp_path / "labels.txt"
+    file.write_text("dark\nbright\ngray\n")
+    arguments = {"model_name_or_path": str(model), "num_clips": [1], "device": "cpu", "label_prompt": "it is {}"}
+    found = [
+        evaluate(
+            data=DataArguments(test_dir=str(clips)),
+            evaluation=EvaluationArguments(**arguments, labels=labels, output_dir=str(tmp_path / f"figures-{number}")),
+        )
+        for number, labels in enumerate((str(file), "dark, bright, gray"))
+    ]
+    assert found[0].labels == ["dark", "bright", "gray"] and found[0].results == found[1].results
+    labeler = VideoLabeler.from_pretrained(model, labels=found[0].labels, prompt="it is {}", device="cpu")
+    said = [labeler(one.clip.path).labels[0].label for one in found[0].predictions]
+    assert [one.labels for one in found[0].predictions] == [(label,) for label in said]
 
 
 def test_a_model_with_a_hierarchy_is_evaluated_level_by_level(checkpoint, tmp_path):

@@ -9,7 +9,8 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import chain, combinations
@@ -109,6 +110,15 @@ def refuse_empty(arguments: Any, names: Iterable[str]) -> None:
     for name in names:
         if getattr(arguments, name) == "":
             raise ValueError(f"--{name}: expected a value, got an empty one")
+
+
+@contextmanager
+def named_option(name: str) -> Iterator[None]:
+    """Puts the name of an option before a ValueError about its value."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"--{name}: {error}") from error
 
 
 # ---- where clips come from ----

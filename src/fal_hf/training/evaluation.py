@@ -16,6 +16,8 @@ from tqdm import tqdm
 from ..labeling.aggregation import MULTI_LABEL
 from ..labeling.label_files import check_folder
 from ..labeling.labeler import VideoLabeler
+from ..model.label_names import find_labels
+from ..model.label_space import check_prompt
 from ..model.video_info import VideoInfo
 from .clips import IGNORED, AugmentationArguments, ClipCollator, EvaluationClips, UnreadableClips
 from .data import (
@@ -26,6 +28,7 @@ from .data import (
     check_labels,
     label_indices,
     load_clips,
+    named_option,
     refuse_empty,
 )
 from .metrics import (
@@ -50,6 +53,16 @@ class EvaluationArguments:
     _argument_group_name = "evaluation"
 
     model_name_or_path: str = field(metadata={"help": "Folder or Hub id of a classifier."})
+    labels: str | None = field(
+        default=None,
+        metadata={
+            "help": "Labels in your own words, with commas between them or a file of them, for a model with label "
+            "embeddings and a text tower; the model's own unless given."
+        },
+    )
+    label_prompt: str | None = field(
+        default=None, metadata={"help": "Text that stands for such a label, a video of {}; unset: the checkpoint's."}
+    )
     output_dir: str | None = field(
         default=None, metadata={"help": "Where the figures go; runs/evaluation/<name of the model> unless given."}
     )
@@ -70,6 +83,14 @@ class EvaluationArguments:
         refuse_empty(self, [one.name for one in fields(self)])
         if self.output_dir is not None:
             check_folder(self.output_dir)
+        if self.labels is not None:
+            with named_option("labels"):
+                find_labels(self.labels)
+        if self.label_prompt is not None:
+            with named_option("label_prompt"):
+                check_prompt(self.label_prompt)
+            if self.labels is None:
+                raise ValueError("--label_prompt: expected --labels with it")
         for name, least in (("batch_size", 1), ("num_workers", 0), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"--{name}: expected at least {least}, got {getattr(self, name)}")
@@ -122,9 +143,11 @@ class Evaluator:
         self.clips, self.infos = [clip for clip, _ in kept], [info for _, info in kept]
 
     def _load_labeler(self) -> VideoLabeler:
-        name = self.arguments.model_name_or_path
+        arguments, name = self.arguments, self.arguments.model_name_or_path
+        labels = None if arguments.labels is None else find_labels(arguments.labels)
+        options = {"labels": labels, "prompt": arguments.label_prompt, "dtype": arguments.dtype}
         with loading(name):
-            return VideoLabeler.from_pretrained(name, device=self.arguments.device, dtype=self.arguments.dtype)
+            return VideoLabeler.from_pretrained(name, device=arguments.device, **options)
 
     def report(self) -> EvaluationReport:
         """Evaluates every number of clips, and writes down what comes out; tables are of the most clips."""

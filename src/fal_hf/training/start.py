@@ -24,7 +24,7 @@ from ..model.configuration_fal import PRESETS, FALConfig
 from ..model.label_space import LABEL_ATTENTIONS, check_prompt
 from ..model.modeling_fal import FALVideoClassifierForVideoClassification
 from ..model.video_processing_fal import FALVideoProcessor
-from .data import SINGLE_LABEL, label_indices, refuse_empty
+from .data import SINGLE_LABEL, label_indices, named_option, refuse_empty
 
 LORA_TARGETS = r"(.*\.)?fal\.layers\..*\.(qkv|o_proj)"
 # What `--freeze` takes beside a number of blocks: both train the same, features are computed once.
@@ -118,10 +118,8 @@ class ModelArguments:
             choices = ", ".join(LABEL_ATTENTIONS)
             raise ValueError(f"--label_attention: expected one of {choices}, got {self.label_attention!r}")
         if self.label_prompt is not None:
-            try:
+            with named_option("label_prompt"):
                 check_prompt(self.label_prompt)
-            except ValueError as error:
-                raise ValueError(f"--label_prompt: {error}") from error
         self._check_freeze()
         if self.lora_rank < 0:
             raise ValueError(f"--lora_rank: expected at least 0, got {self.lora_rank}")
