@@ -35,6 +35,16 @@ def test_the_labels_of_a_checkpoint_keep_their_order_and_head(tiny_checkpoint):
     assert torch.equal(new.fal.layernorm.weight, start.fal.layernorm.weight)
 
 
+@pytest.mark.parametrize("fields", [{}, {"classifier_hidden_size": 8}], ids=["linear", "mlp"])
+def test_as_many_other_labels_get_a_head_of_their_own(tmp_path, fields):
+    start = tiny_model(**fields)
+    start.save_pretrained(tmp_path)
+    new = build_model(ModelArguments(), tmp_path, labels=list("vwxyz"), problem_type=SINGLE_LABEL)
+    heads = [getattr(model.classifier, "out_proj", model.classifier) for model in (start, new)]
+    assert not torch.isclose(heads[0].weight, heads[1].weight).any() and not heads[1].bias.any()
+    assert torch.equal(new.fal.layernorm.weight, start.fal.layernorm.weight)
+
+
 @pytest.mark.parametrize("image_size", [16, [16, 24]])
 def test_a_folder_with_a_configuration_alone_gets_a_processor_of_its_sizes(tmp_path, image_size):
     tiny_config(image_size=image_size, num_frames=6).save_pretrained(tmp_path)

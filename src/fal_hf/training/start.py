@@ -290,12 +290,21 @@ def _load_weights(
     unfit = sorted(name for name in unfit if not name.startswith(drawn))
     if unfit:
         raise ValueError(f"{source}: expected the weights of its configuration, {unfit[0]} is missing or differs")
-    has_both = "none" not in (old.label_attention, config.label_attention)
-    if has_both and not is_open and old.label_space.names != config.label_space.names:
-        # Where only the names differ, those of other labels were read.
+    if not is_open and old.label_space.names != config.label_space.names:
+        _forget_labels(model, old)
+    return model
+
+
+def _forget_labels(model: FALVideoClassifierForVideoClassification, old: FALConfig) -> None:
+    """Draws anew what was read for as many other labels: the Linear that scores them, and their embeddings."""
+    config = model.config
+    if old.id2label != config.id2label:
+        head = cast(nn.Linear, getattr(model.classifier, "out_proj", model.classifier))
+        nn.init.trunc_normal_(head.weight, std=config.initializer_range)
+        nn.init.zeros_(head.bias)
+    if "none" not in (old.label_attention, config.label_attention):
         size = len(config.label_space.names), config.label_embedding_size
         set_label_embeddings(model, nn.init.trunc_normal_(torch.empty(size), std=config.initializer_range))
-    return model
 
 
 def find_source(arguments: ModelArguments, output_dir: Path) -> str | Path:
