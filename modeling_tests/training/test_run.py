@@ -150,6 +150,7 @@ def test_both_scripts_train_labels_as_tokens_the_same(train, tmp_path):
     model = FALVideoClassifierForVideoClassification.from_pretrained(outputs[0] / "model")
     assert model.config.label_space.names == ("bright", "dark", "gray")
     assert model.fal.label_layers[0].steps["features"].gate.scale.abs().max() > 0
+    assert "accuracy level 0 " in (outputs[0] / "model" / "README.md").read_text()
     flat = train("trainer", "flat", *tokens[:2], *EVERYTHING.split())
     assert losses(outputs[0])[0] > losses(flat)[0] + 0.1
     further = train("trainer", "further", "--model_name_or_path", str(outputs[0] / "model"), "--max_steps=1")

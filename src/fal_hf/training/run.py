@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from accelerate import PartialState
@@ -44,7 +45,7 @@ from .data import (
     write_manifest,
 )
 from .features import EvaluationFeatures, FeatureClassifier, FeatureStore, TrainingFeatures
-from .metrics import summarize
+from .metrics import summarize, summarize_levels, video_scores
 from .recipe import ClassificationLoss, predict_views, rarity_weights
 from .start import build_model, build_processor, choose_trained_parameters, find_source, loading
 
@@ -104,11 +105,17 @@ class Run:
         return ClassificationLoss(self.problem_type).of_logits(logits.flatten(0, 1), labels), logits
 
     def figures(self, view_logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
-        """`summarize` of the videos that could be read, and how many could not."""
+        """`summarize` of the videos that could be read, by level with a hierarchy; and how many could not be read."""
         is_read = (labels if labels.ndim == 1 else labels[:, 0]) != IGNORED
         if not is_read.any():
             raise RuntimeError("expected videos to evaluate, none could be read")
-        figures = summarize(view_logits[is_read], labels[is_read], self.problem_type)
+        logits, labels = view_logits[is_read], labels[is_read]
+        figures = summarize(logits, labels, self.problem_type)
+        config = cast(FALConfig, self.model.config)
+        if config.label_hierarchy is not None:
+            scores = video_scores(logits, self.problem_type)
+            for row in summarize_levels(scores, labels, config.label_space, self.problem_type):
+                figures |= {f"{name}_level_{row['level']}": row[name] for name in ("accuracy", "f1_macro")}
         return {**figures, "unreadable": int((~is_read).sum())}
 
 
