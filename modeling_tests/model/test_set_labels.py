@@ -170,6 +170,12 @@ def test_a_model_without_a_text_tower_asks_for_embeddings():
         open_model().set_labels(LABELS)
 
 
+def test_labels_as_tokens_are_no_more_than_memory_holds():
+    names = [f"label {number}" for number in range(20_001)]
+    with pytest.raises(ValueError, match="at most 20,000 labels as tokens, those above them included, got 20,001"):
+        open_model(label_attention="divided").set_labels(names, some_embeddings(len(names)))
+
+
 @pytest.mark.parametrize(("trained_with", "given"), [(None, HIERARCHY), ({"LABEL_0": "LABEL_1"}, None)])
 def test_labels_as_tokens_keep_to_what_they_were_trained_with(trained_with, given):
     model = open_model(label_attention="divided", label_hierarchy=trained_with)

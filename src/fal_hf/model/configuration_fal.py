@@ -160,7 +160,7 @@ class FALConfig(PreTrainedConfig):
     def label_space(self) -> LabelSpace:
         """The labels and those above them."""
         labels = cast(dict[int, str], self.id2label)
-        return LabelSpace.of([labels[number] for number in range(len(labels))], self.label_hierarchy)
+        return LabelSpace.of([labels[number] for number in sorted(labels)], self.label_hierarchy)
 
     @classmethod
     def from_preset(cls, name: str, **overrides) -> "FALConfig":
@@ -252,6 +252,8 @@ class FALConfig(PreTrainedConfig):
                 _ = self.label_space
             except ValueError as error:
                 raise ValueError(f"label_hierarchy: {error}") from error
+        if self.label_attention != "none":
+            self.label_space.check_tokens()
 
     def _require_choice(self, field: str, choices: tuple[str, ...]):
         if getattr(self, field) not in choices:

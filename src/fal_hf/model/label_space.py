@@ -25,6 +25,9 @@ LABEL_ATTENTIONS = tuple(LABEL_STEPS)
 # What stands in a text for bytes that are none.
 SURROGATES = range(0xD800, 0xE000)
 
+# What tokens see of one another takes memory by the square of their number: 1.6 GB for each of two steps here.
+MOST_TOKENS = 20_000
+
 # Far above any taxonomy; each level is a step of every loss and score.
 MOST_LEVELS = 100
 
@@ -88,6 +91,14 @@ class LabelSpace:
     @property
     def num_levels(self) -> int:
         return max(self.levels) + 1
+
+    def check_tokens(self) -> None:
+        """Refuses, by a ValueError, more labels than can be tokens."""
+        if len(self.names) > MOST_TOKENS:
+            raise ValueError(
+                f"expected at most {MOST_TOKENS:,} labels as tokens, those above them included, got "
+                f"{len(self.names):,}; label_attention='none' has no such limit"
+            )
 
     def path(self, number: int) -> tuple[int, ...]:
         """The numbers of a label and all above it, the most general one first."""

@@ -925,12 +925,15 @@ class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
         check_labels(names)
         prompt = self.config.label_prompt if prompt is None else prompt
         check_prompt(prompt)
-        has_hierarchy = self.config.label_hierarchy is not None
+        space, has_hierarchy = LabelSpace.of(names, hierarchy), self.config.label_hierarchy is not None
         # CODEPATH: published checkpoints have no label tokens (section 4.2)
-        if self.config.label_attention != "none" and has_hierarchy != (hierarchy is not None):
+        if self.config.label_attention == "none":
+            return space, prompt
+        space.check_tokens()
+        if has_hierarchy != (hierarchy is not None):
             expected, got = ("a hierarchy", "none") if has_hierarchy else ("no hierarchy", "one")
             raise ValueError(f"hierarchy: expected {expected}, as the labels as tokens were trained with, got {got}")
-        return LabelSpace.of(names, hierarchy), prompt
+        return space, prompt
 
     def _embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
         if self.text_encoder is None:
