@@ -244,7 +244,7 @@ class FALConfig(PreTrainedConfig):
         if self.label_attention != "none" and not 0 <= self.label_integration_layer <= last:
             raise ValueError(
                 f"expected a label_integration_layer in [0, {last}] with label_attention={self.label_attention!r}, so "
-                f"that of {self.num_hidden_layers} blocks at least one is left for the labels, got "
+                f"that of num_hidden_layers={self.num_hidden_layers} one at least is left for the labels, got "
                 f"{self.label_integration_layer}"
             )
         if self.label_hierarchy is not None:
