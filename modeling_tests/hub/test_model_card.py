@@ -130,6 +130,10 @@ def test_parameters_and_gflop_are_the_model_s(attention_type):
             {"label_attention": "unified", "label_integration_layer": 1},
             "5 labels and 0 above them, levels: 1; tokens (`unified`) from block 2 on",
         ),
+        (
+            {"label_attention": "divided", "label_integration_layer": 1, "label_gates": False},
+            "5 labels and 0 above them, levels: 1; tokens (`divided`) from block 2 on, without gates",
+        ),
     ],
 )
 def test_the_label_space_is_a_row_where_it_is_more_than_labels(fields, row):

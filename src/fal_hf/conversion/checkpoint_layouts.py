@@ -244,6 +244,7 @@ DECLARED_ONLY = (
     "label_attention",
     "label_integration_layer",
     "label_embedding_size",
+    "label_gates",
     "label_hierarchy",
 )
 POSITION_TABLE, TIME_TABLE = "fal.embeddings.position_embeddings", "fal.embeddings.time_embeddings"

@@ -481,7 +481,8 @@ def compare(folder: Path, source: Source, *, dtype: torch.dtype, adapted: Adapte
     original = load_original(source, embeddings, grid, dtype=dtype, keeps_head=keeps_logits)
     seen = clip[:, 0] if isinstance(original, ViTForImageClassification | ViTModel) else clip
     shown = clip.expand(-1, frames, -1, -1, -1)
-    if isinstance(model, FALModel) and has_new_tokens and config.label_attention != "divided":
+    leaves_features = config.label_attention == "divided" and config.label_gates
+    if isinstance(model, FALModel) and has_new_tokens and not leaves_features:
         output = "CLS token before the labels"
         expected = original(seen, output_hidden_states=True).hidden_states[config.label_integration_layer][0, 0]
         tokens, token_grid = model.embeddings(shown)

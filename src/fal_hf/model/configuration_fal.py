@@ -92,11 +92,14 @@ class FALConfig(PreTrainedConfig):
     label_attention (`str`, defaults to `"none"`):
         How labels take part as tokens (paper, sections 4.1 and 4.2): `"none"`; `"label"`, where from the integration
         layer on only they go on; `"unified"`, one attention over features and labels; `"divided"`, attention within
-        the labels and, through gates, between labels and features.
+        the labels and between labels and features.
     label_integration_layer (`int`, defaults to 8):
         Blocks that come before the labels (paper, section 4.4); below `num_hidden_layers`.
     label_embedding_size (`int`, defaults to 768):
         Width of the labels' embeddings, which are projected to `hidden_size` (paper, section 4.4).
+    label_gates (`bool`, defaults to `True`):
+        Whether attention between labels and features passes gates, which start closed (paper, section 4.2); of
+        `"label"` and `"divided"` attention.
     label_hierarchy (`dict[str, str]`, *optional*):
         Label to its parent. Parents may have parents, and need not be labels of the model.
 
@@ -133,6 +136,7 @@ class FALConfig(PreTrainedConfig):
     label_attention: str = "none"
     label_integration_layer: int = 8
     label_embedding_size: int = 768
+    label_gates: bool = True
     label_hierarchy: dict[str, str] | None = None
 
     @property
