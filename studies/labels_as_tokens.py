@@ -53,9 +53,8 @@ SIZES = {
     "initializer_range": 0.15,
 }
 COLUMNS = (
-    *("label attention", "layer", "embedding", "hierarchy", "gates"),
-    *("parameters", "GFLOP", "activations, MB", "CPU seconds of training", "movement, %", "direction, %", "label, %"),
-    "share of label tokens, %",
+    *("label attention", "layer", "embedding", "hierarchy", "gates", "GFLOP", "activations, MB", "CPU seconds"),
+    *("movement, %", "direction, %", "label, %", "label by seed, %", "share of label tokens by seed, %"),
 )
 
 
@@ -238,15 +237,16 @@ def make_row(case: Case, models: Sequence[Trained]) -> str:
     model = FALVideoClassifierForVideoClassification.from_pretrained(models[0].folder).train()
     clip, label = torch.zeros(1, NUM_FRAMES, 3, SIDE, SIDE), torch.zeros(1, dtype=torch.long)
     kept = count_kept_bytes(model, lambda: model(clip, labels=label).loss)
-    parameters, gflop = count_parameters_and_gflop(model.config)
+    gflop = count_parameters_and_gflop(model.config)[1]
     has_tokens, has_crossings = case.attention != "none", case.attention in ("label", "divided")
     cells = [case.attention, *((case.layer, case.size) if has_tokens else ("", ""))]
     cells += [("no", "yes")[case.has_hierarchy], ("no", "yes")[case.has_gates] if has_crossings else ""]
-    cells += [f"{parameters:,}", f"{gflop:.4f}", f"{kept / 1e6:.2f}"]
-    cells.append(f"{median(one.seconds for one in models):.0f}")
+    cells += [f"{gflop:.4f}", f"{kept / 1e6:.2f}", f"{median(one.seconds for one in models):.0f}"]
     for values in zip(*(one.accuracies for one in models), strict=True):
         cells.append(f"{100 * mean(values):.1f} ± {100 * half_interval(values):.1f}")
-    cells.append(f"{100 * mean(one.label_share for one in models):.1f}" if has_tokens else "")
+    cells.append(", ".join(f"{100 * one.accuracies[-1]:.1f}" for one in models))
+    shares = [one.label_share for one in models if one.label_share is not None]
+    cells.append(", ".join(f"{100 * share:.0f}" for share in shares))
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
