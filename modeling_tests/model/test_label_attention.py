@@ -23,8 +23,8 @@ from fal_hf import FALModel, FALVideoClassifierForVideoClassification
 from fal_hf.model.label_space import LABEL_ATTENTIONS
 
 ID2LABEL = dict(enumerate(("left", "right", "wide", "still", "pan")))
-# Ragged: one, two and three levels above; a parent that is a label itself, others that are not.
-RAGGED = {"left": "pan", "right": "pan", "pan": "turn", "turn": "movement", "wide": "zoom", "zoom": "movement"}
+# Ragged: one, two and three levels above; a parent that is a label itself, others that are not; not sorted.
+RAGGED = {"wide": "zoom", "zoom": "movement", "right": "pan", "pan": "turn", "turn": "movement", "left": "pan"}
 HIERARCHIES = {"flat": None, "ragged": RAGGED}
 WITH_LABELS = LABEL_ATTENTIONS[1:]
 WITH_CROSSINGS = ("label", "divided")
