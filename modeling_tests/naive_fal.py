@@ -138,9 +138,9 @@ def norm(module, tokens):
 
 
 def label_names(config) -> list[str]:
-    """The model's labels, then those above them in the order in which the hierarchy names them."""
+    """The model's labels, then those above them in the order in which the hierarchy names them once it is sorted."""
     names = [config.id2label[number] for number in range(config.num_labels)]
-    for parent in (config.label_hierarchy or {}).values():
+    for _, parent in sorted((config.label_hierarchy or {}).items()):
         names += [parent] * (parent not in names)
     return names
 

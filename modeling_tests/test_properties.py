@@ -98,6 +98,7 @@ def config_fields(draw) -> dict[str, Any]:
         "label_attention": draw(st.sampled_from(LABEL_ATTENTIONS)),
         "label_integration_layer": draw(st.integers(0, num_layers - 1)),
         "label_embedding_size": draw(st.integers(1, 5)),
+        "label_gates": draw(st.booleans()),
         "label_hierarchy": draw(st.none() | parents),
         "output_attentions": draw(st.booleans()),
         "output_hidden_states": draw(st.booleans()),

@@ -825,10 +825,20 @@ def test_labels_that_change_the_features_are_compared_before_that(
     assert torch.isfinite(model(moving_clip()).label_logits).all()
 
 
-@pytest.mark.parametrize("label_attention", ["label", "unified", "divided"])
-def test_a_source_with_labels_as_tokens_keeps_them_at_another_size(tmp_path, output, label_attention):
+def test_labels_without_gates_change_the_features_at_once(tmp_path, output):
+    tiny_model(grid=(FRAMES, 4, 4), patch_size=PATCH, label_gates=False).save_pretrained(tmp_path / "fal")
+    options = ConversionOptions(label_attention="divided", label_integration_layer=1)
+    conversion = convert(tmp_path / "fal", output, options)
+    assert conversion.comparison.output == "CLS token before the labels" and not conversion.config.label_gates
+
+
+@pytest.mark.parametrize(
+    ("label_attention", "label_gates"), [("label", True), ("unified", True), ("divided", True), ("divided", False)]
+)
+def test_a_source_with_labels_as_tokens_keeps_them_at_another_size(tmp_path, output, label_attention, label_gates):
     fields = {"id2label": dict(enumerate("abcde")), "label_hierarchy": {"a": "vowel", "e": "vowel"}}
     fields |= {"label_attention": label_attention, "label_integration_layer": 1, "label_embedding_size": 6}
+    fields |= {"label_gates": label_gates}
     model = tiny_model(grid=(FRAMES, 4, 4), patch_size=PATCH, **fields)
     model.save_pretrained(tmp_path / "fal")
     conversion = convert(tmp_path / "fal", output, ConversionOptions(num_frames=2))

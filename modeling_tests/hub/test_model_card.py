@@ -148,6 +148,10 @@ def test_other_labels_are_shown_where_texts_can_be_embedded(tmp_path, has_texts)
             {"label_attention": "unified", "label_integration_layer": 1},
             "5 labels and 0 above them, levels: 1; tokens (`unified`) from block 2 on",
         ),
+        (
+            {"label_attention": "divided", "label_integration_layer": 1, "label_gates": False},
+            "5 labels and 0 above them, levels: 1; tokens (`divided`) from block 2 on, without gates",
+        ),
     ],
 )
 def test_the_label_space_is_a_row_where_it_is_more_than_labels(fields, row):

@@ -23,10 +23,11 @@ from fal_hf import FALModel, FALVideoClassifierForVideoClassification
 from fal_hf.model.label_space import LABEL_ATTENTIONS
 
 ID2LABEL = dict(enumerate(("left", "right", "wide", "still", "pan")))
-# Ragged: one, two and three levels above; a parent that is a label itself, others that are not.
-RAGGED = {"left": "pan", "right": "pan", "pan": "turn", "turn": "movement", "wide": "zoom", "zoom": "movement"}
+# Ragged: one, two and three levels above; a parent that is a label itself, others that are not; not sorted.
+RAGGED = {"wide": "zoom", "zoom": "movement", "right": "pan", "pan": "turn", "turn": "movement", "left": "pan"}
 HIERARCHIES = {"flat": None, "ragged": RAGGED}
 WITH_LABELS = LABEL_ATTENTIONS[1:]
+WITH_CROSSINGS = ("label", "divided")
 
 every_label_attention = pytest.mark.parametrize("label_attention", WITH_LABELS)
 every_hierarchy = pytest.mark.parametrize("hierarchy", HIERARCHIES)
@@ -51,6 +52,34 @@ def test_scores_and_gradients_equal_the_naive_ones(label_attention, hierarchy, v
 
     expected = logits_and_gradients(model, clip, naive_logits)
     assert_same(logits_and_gradients(model, clip), expected, tolerance=1e-9)
+
+
+@pytest.mark.parametrize("label_attention", WITH_CROSSINGS)
+@every_hierarchy
+def test_without_gates_scores_and_gradients_equal_the_naive_ones(label_attention, hierarchy):
+    model = tiny_model(label_config(label_attention, hierarchy, label_gates=False)).double()
+    assert not [name for name, _ in model.named_parameters() if "gate" in name]
+    clip = random_clip(model.config).double()
+
+    def naive_logits(model, clip):
+        return naive_label_scores(model, clip)[0][:, : len(ID2LABEL)]
+
+    expected = logits_and_gradients(model, clip, naive_logits)
+    assert_same(logits_and_gradients(model, clip), expected, tolerance=1e-9)
+
+
+@pytest.mark.parametrize("label_attention", WITH_CROSSINGS)
+def test_a_crossing_has_a_gate_or_a_bias(label_attention):
+    def parameters(*, label_gates: bool) -> set[str]:
+        model = FALVideoClassifierForVideoClassification(label_config(label_attention, label_gates=label_gates))
+        return {name for name, _ in model.named_parameters()}
+
+    gated, plain = parameters(label_gates=True), parameters(label_gates=False)
+    crossings = ("features", "labels") if label_attention == "divided" else ("features",)
+    steps = [f"fal.label_layers.{index}.steps.{name}" for index in range(2) for name in crossings]
+    assert plain - gated == {f"{step}.o_proj.bias" for step in steps}
+    gates = ("scale", "share.weight", "share.bias")
+    assert gated - plain == {f"{step}.gate.{name}" for step in steps for name in gates}
 
 
 @every_label_attention
@@ -236,8 +265,9 @@ def test_several_labels_count_for_as_many_items_as_they_are():
 
 @every_label_attention
 @every_hierarchy
-def test_a_saved_model_is_the_same(label_attention, hierarchy, tmp_path):
-    model = tiny_model(label_config(label_attention, hierarchy))
+@pytest.mark.parametrize("label_gates", [True, False])
+def test_a_saved_model_is_the_same(label_attention, hierarchy, label_gates, tmp_path):
+    model = tiny_model(label_config(label_attention, hierarchy, label_gates=label_gates))
     model.save_pretrained(tmp_path)
     loaded = FALVideoClassifierForVideoClassification.from_pretrained(tmp_path).eval()
     assert loaded.config.label_hierarchy == HIERARCHIES[hierarchy]

@@ -18,6 +18,10 @@ def test_those_above_the_labels_stand_behind_them():
     assert space.path(0) == (4, 3, 0) and space.path(5) == (5,)
 
 
+def test_the_order_of_a_hierarchy_does_not_matter():
+    assert LabelSpace.of(LABELS, dict(reversed(HIERARCHY.items()))) == LabelSpace.of(LABELS, HIERARCHY)
+
+
 def test_a_hundred_levels_are_not_too_many():
     assert LabelSpace.of(("0",), {str(n): str(n + 1) for n in range(99)}).num_levels == 100
 

@@ -1,11 +1,15 @@
 """Clips of three words each, and the study on a few of them."""
 
+import json
+import re
 import sys
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 pytest.importorskip("accelerate")
 pytest.importorskip("evaluate")
@@ -17,7 +21,7 @@ import labels_as_tokens
 
 
 def brightness(frame: np.ndarray) -> np.ndarray:
-    return np.where(frame.mean(axis=-1) > 100, 1.0, 0.0)
+    return np.where(frame.mean(axis=-1) > 148, 1.0, 0.0)
 
 
 def tilt(mask: np.ndarray) -> float:
@@ -53,10 +57,49 @@ def test_the_hierarchy_has_three_levels():
     assert len(hierarchy) == 18 and set(hierarchy.values()) - hierarchy.keys() == {"slides", "turns", "scales"}
 
 
-@pytest.mark.slow
-def test_the_study_prints_a_row_for_each_case(tmp_path, monkeypatch, capsys):
-    options = ["--train-clips", "2", "--test-clips", "1", "--epochs", "1", "--cases", "0", "3", "--use-cpu"]
-    monkeypatch.setattr(sys, "argv", ["labels_as_tokens.py", "--folder", str(tmp_path), *options])
+def test_the_interval_is_student_s():
+    # Three values with the deviation 0.1; of two degrees of freedom t is 4.3027.
+    assert labels_as_tokens.half_interval([0.8, 0.9, 1.0]) == pytest.approx(4.3027 * 0.1 / 3**0.5, rel=1e-4)
+
+
+def test_kept_bytes_are_those_of_activations_each_once():
+    model = nn.Sequential(nn.Linear(4, 8), nn.Sigmoid(), nn.Linear(8, 2))
+    clip = torch.zeros(3, 4)
+    # The clip, and what comes of the sigmoid, which the sigmoid and the second Linear keep.
+    expected = 4 * (3 * 4 + 3 * 8)
+    assert labels_as_tokens.count_kept_bytes(model, lambda: model(clip).sum()) == expected
+
+
+def run_study(folder: Path, monkeypatch, *options: str) -> None:
+    sizes = ["--train-clips", "2", "--test-clips", "1", "--seeds", "2", "--cases", "0", "7", "--use-cpu"]
+    monkeypatch.setattr(sys, "argv", ["labels_as_tokens.py", "--folder", str(folder), *sizes, *options])
     labels_as_tokens.main()
-    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][2:]
-    assert [row[0] for row in rows] == ["| none", "| divided"] and all(len(row) == 11 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seeds", "1"], "--seeds: expected at least 2, got 1"),
+        (["--epochs", "2"], r"expected the settings of .*'epochs': 1.*got .*'epochs': 2"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(tmp_path, monkeypatch, capsys, options, message):
+    settings = {"train_clips": 2, "test_clips": 1, "epochs": 1}
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    with pytest.raises(SystemExit):
+        run_study(tmp_path, monkeypatch, *options)
+    assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.slow
+def test_the_study_prints_a_row_for_each_case_and_trains_no_model_twice(tmp_path, monkeypatch, capsys):
+    run_study(tmp_path, monkeypatch, "--epochs", "1")
+    table = capsys.readouterr().out
+    rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| ")][2:]
+    assert [row[0] for row in rows] == ["| none", "| divided"]
+    assert all(len(row) == len(labels_as_tokens.COLUMNS) for row in rows)
+    models = {path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("*/record.json")}
+    assert len(models) == 4 and "divided-2-64-True-False-1" in models
+    monkeypatch.setattr(labels_as_tokens, "train", None)
+    run_study(tmp_path, monkeypatch, "--epochs", "1")
+    assert capsys.readouterr().out == table

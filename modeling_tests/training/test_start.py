@@ -204,6 +204,21 @@ def test_the_tokens_of_a_checkpoint_carry_over_to_the_same_labels_alone(with_tok
     assert all(torch.equal(layer[name], weight) for name, weight in named.fal.label_layers[0].state_dict().items())
 
 
+def test_label_tokens_without_gates_are_made_and_carry_over(tmp_path):
+    arguments = ModelArguments(
+        config_name="fal-small",
+        config_overrides="hidden_size=32,num_attention_heads=2,num_hidden_layers=2,label_gates=false",
+        label_attention="divided",
+        label_integration_layer=1,
+    )
+    model = build_model(arguments, "fal-small", labels=list("abc"), problem_type=SINGLE_LABEL)
+    assert not [name for name, _ in model.named_parameters() if "gate" in name]
+    model.save_pretrained(tmp_path)
+    again = build_model(ModelArguments(), tmp_path, labels=list("abc"), problem_type=SINGLE_LABEL)
+    weights = model.state_dict()
+    assert all(torch.equal(weights[name], weight) for name, weight in again.state_dict().items())
+
+
 def test_label_weights_that_a_checkpoint_should_have_are_expected(with_tokens, tmp_path):
     shutil.copytree(with_tokens, tmp_path / "model")
     weights = load_file(with_tokens / "model.safetensors")

@@ -126,6 +126,7 @@ DECLARED_ONLY = (
     "label_integration_layer",
     "label_embedding_size",
     "label_prompt",
+    "label_gates",
     "label_hierarchy",
 )
 # The configuration of each `model_type` beside FAL's and TimeSformer's, which FAL's own class reads.

@@ -117,7 +117,7 @@ def compare(
     inputs: dict[str, Any] = {"pixel_values": clip[:, 0] if isinstance(original, CLASSES_OF_IMAGES) else clip}
     if isinstance(original, CLIPModel | CLIPVisionModel):
         inputs["interpolate_pos_encoding"] = True
-    leaves_features = config.label_attention == "divided"
+    leaves_features = config.label_attention == "divided" and config.label_gates
     if isinstance(model, FALVideoClassifierForVideoClassification):
         output = "logits"
         pairs = compare_logits(model, shown, original, inputs, dtype=dtype, tower=tower, rows=rows)

@@ -14,7 +14,14 @@ from .checkpoint_files import read_label_embeddings, shorten
 from .errors import ConversionError
 
 # The fields of a configuration that say what they are; other labels have other embeddings.
-LABEL_FIELDS = ("label_attention", "label_integration_layer", "label_embedding_size", "label_hierarchy", "id2label")
+LABEL_FIELDS = (
+    "label_attention",
+    "label_integration_layer",
+    "label_embedding_size",
+    "label_gates",
+    "label_hierarchy",
+    "id2label",
+)
 # The beginnings of the names of weights that labels as tokens have.
 LABEL_WEIGHTS = ("fal.label_embeddings.", "fal.label_layers.", "label_head.")
 

@@ -13,6 +13,7 @@ from transformers.image_utils import PILImageResampling
 from transformers.utils import CONFIG_NAME
 
 from ..model.configuration_fal import FALConfig
+from ..model.label_space import LABEL_STEPS
 from ..model.modeling_fal import FALVideoClassifierForVideoClassification
 from ..model.text_encoder import TEXT_FOLDER
 from ..model.video_processing_fal import FALVideoProcessor
@@ -251,7 +252,9 @@ def describe_label_space(config: FALConfig) -> str:
     num_above = len(space.names) - space.num_labels
     text = f"{space.num_labels} labels and {num_above} above them, levels: {space.num_levels}"
     tokens = f"; tokens (`{config.label_attention}`) from block {config.label_integration_layer + 1} on"
-    return text + (tokens if has_tokens else "")
+    has_crossings = bool(LABEL_STEPS[config.label_attention])
+    gates = ", without gates" if has_crossings and not config.label_gates else ""
+    return text + (tokens + gates if has_tokens else "")
 
 
 def count_parameters_and_gflop(config: FALConfig) -> tuple[int, float]:

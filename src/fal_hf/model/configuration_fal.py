@@ -101,7 +101,7 @@ class FALConfig(PreTrainedConfig):
     label_attention (`str`, defaults to `"none"`):
         How labels take part as tokens (paper, sections 4.1 and 4.2): `"none"`; `"label"`, where from the integration
         layer on only they go on; `"unified"`, one attention over features and labels; `"divided"`, attention within
-        the labels and, through gates, between labels and features.
+        the labels and between labels and features.
     label_integration_layer (`int`, defaults to 8):
         Blocks that come before the labels (paper, section 4.4); below `num_hidden_layers`.
     label_embedding_size (`int`, defaults to 768):
@@ -109,6 +109,9 @@ class FALConfig(PreTrainedConfig):
         clip's is projected for their similarity.
     label_prompt (`str`, defaults to `"a video of {}"`):
         The text that stands for a label where its embedding is computed from one, with `{}` in the label's place.
+    label_gates (`bool`, defaults to `True`):
+        Whether attention between labels and features passes gates, which start closed (paper, section 4.2); of
+        `"label"` and `"divided"` attention.
     label_hierarchy (`dict[str, str]`, *optional*):
         Label to its parent. Parents may have parents, and need not be labels of the model.
 
@@ -148,6 +151,7 @@ class FALConfig(PreTrainedConfig):
     label_integration_layer: int = 8
     label_embedding_size: int = 768
     label_prompt: str = "a video of {}"
+    label_gates: bool = True
     label_hierarchy: dict[str, str] | None = None
 
     @property

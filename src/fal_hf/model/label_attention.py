@@ -98,7 +98,7 @@ class FALGate(nn.Module):
 
 
 class FALLabelAttention(FALMultiHeadAttention):
-    """Attention of some tokens to others, or to one another; a gated one where it crosses between the two spaces."""
+    """Attention of some tokens to others, or to one another; perhaps gated where it crosses between the spaces."""
 
     def __init__(self, config: FALConfig, is_gated: bool):
         head_size = max(1, config.hidden_size // config.num_attention_heads // NARROWING)
@@ -156,7 +156,8 @@ class FALLabelLayer(GradientCheckpointingLayer):
     def __init__(self, config: FALConfig):
         super().__init__()
         names = [name for name in LABEL_STEPS[config.label_attention] if name != "family" or config.label_hierarchy]
-        self.steps = nn.ModuleDict({name: FALLabelAttention(config, is_gated=name in CROSSINGS) for name in names})
+        gated = CROSSINGS if config.label_gates else ()
+        self.steps = nn.ModuleDict({name: FALLabelAttention(config, is_gated=name in gated) for name in names})
         norms = (*names, "mlp", "features_in")
         self.layernorms = nn.ModuleDict(
             {name: nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) for name in norms}

@@ -46,7 +46,8 @@ class LabelSpace:
     Labels and those above them.
 
     Attributes:
-        names: The model's labels, in the order of its scores, then those above them that are no labels of the model.
+        names: The model's labels, in the order of its scores, then those above them that are no labels of the model,
+            in the order in which the hierarchy, sorted by its labels, first names them.
         num_labels: How many of them are the model's labels.
         parents: The number of each one's parent in `names`; -1 where it has none.
     """
@@ -77,7 +78,8 @@ class LabelSpace:
             if unknown:
                 expected = f"labels of the model ({shorten(labels)}) or parents"
                 raise ValueError(f"{shorten(unknown)}: expected {expected}")
-        hierarchy, known = hierarchy or {}, set(labels)
+        # Sorted, as config.json has it: a saved model's tokens are in the order that its file gives.
+        hierarchy, known = dict(sorted((hierarchy or {}).items())), set(labels)
         names = (*labels, *(name for name in dict.fromkeys(hierarchy.values()) if name not in known))
         numbers = {name: number for number, name in enumerate(names)}
         parents = tuple(numbers[hierarchy[name]] if name in hierarchy else -1 for name in names)
