@@ -37,7 +37,8 @@ TWO_PROCESSES = f"--multi_gpu --num_processes 2 {MACHINE}".split()
 def folder(tmp_path_factory) -> Path:
     """A tiny model to start from and 16 clips, of which 12 are trained on."""
     folder = tmp_path_factory.mktemp("processes")
-    model = tiny_model(tiny_config(num_labels=2), std=0.02)
+    labels = {"id2label": {0: "bright", 1: "dark"}, "label2id": {"bright": 0, "dark": 1}}
+    model = tiny_model(tiny_config(num_labels=2, **labels), std=0.02)
     model.save_pretrained(folder / "start")
     size = model.config.image_size[0]
     crop = {"height": size, "width": size}
