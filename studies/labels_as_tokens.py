@@ -53,7 +53,7 @@ SIZES = {
     "initializer_range": 0.15,
 }
 COLUMNS = (
-    *("label attention", "layer", "embedding", "hierarchy", "gates", "GFLOP", "activations, MB", "CPU seconds"),
+    *("label attention", "layer", "embedding", "hierarchy", "gates", "GFLOP", "activations, MB", "processor seconds"),
     *("movement, %", "direction, %", "label, %", "label by seed, %", "share of label tokens by seed, %"),
 )
 
