@@ -24,8 +24,7 @@ from statistics import mean, median
 
 import numpy as np
 import torch
-from scipy.stats import sem, t
-from small_training import train_small
+from small_training import half_interval, train_small
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from tqdm import tqdm
@@ -225,11 +224,6 @@ def find_label_share(model: Path, clips: Path) -> float | None:
     processor = FALVideoProcessor.from_pretrained(model)
     batches = [processor(sorted(label.glob("*.mp4")), return_tensors="pt") for label in sorted(clips.iterdir())]
     return float(torch.cat([network(**batch).label_share for batch in batches]).mean())
-
-
-def half_interval(values: Sequence[float]) -> float:
-    """Half the width of the 95 % interval of a mean, by Student's t."""
-    return float(t.ppf(0.975, len(values) - 1) * sem(values))
 
 
 def make_row(case: Case, models: Sequence[Trained]) -> str:

@@ -21,11 +21,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from pathlib import Path
+from statistics import mean
 
 import cv2
 import numpy as np
 import torch
-from scipy import stats
+from small_training import half_interval
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch.nn import functional as F
 from tqdm import trange
@@ -131,10 +132,10 @@ class Clips:
             [render_clip(self.rng, self.photos[n], one) for n, one in zip(numbers, descriptions, strict=True)]
         )
         pixels = torch.from_numpy(frames).permute(0, 1, 4, 2, 3).float() * self.processor.rescale_factor
-        mean, std = (
+        center, deviation = (
             torch.tensor(value)[:, None, None] for value in (self.processor.image_mean, self.processor.image_std)
         )
-        return (pixels - mean) / std
+        return (pixels - center) / deviation
 
 
 def make_text_encoder(texts: Sequence[str]) -> TextEncoder:
@@ -278,11 +279,12 @@ def main():
     runs = [measure(args.photos, args.folder, seed=seed, **options) for seed in range(args.seeds)]
     print("| model | clips | labels to choose from | top-1 | 95 % interval |", "| --- " * 5 + "|", sep="\n")
     for rows in zip(*runs, strict=True):
-        shares = np.array([row["top-1"] for row in rows])
-        reach = stats.t.ppf(0.975, len(runs) - 1) * shares.std(ddof=1) / len(runs) ** 0.5 if len(runs) > 1 else np.nan
-        low, high = max(shares.mean() - reach, 0), min(shares.mean() + reach, 1)
+        shares = [row["top-1"] for row in rows]
+        share, reach = mean(shares), half_interval(shares)
         name, kind, count = (rows[0][key] for key in ("model", "clips", "labels"))
-        print(f"| {name} | {kind} | {count} | {shares.mean():.3f} | {low:.3f} to {high:.3f} |")
+        print(
+            f"| {name} | {kind} | {count} | {share:.3f} | {max(share - reach, 0):.3f} to {min(share + reach, 1):.3f} |"
+        )
 
 
 if __name__ == "__main__":

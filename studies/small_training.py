@@ -1,8 +1,10 @@
-"""How the studies train their small models from nothing."""
+"""How the studies train their small models from nothing, and how sure a mean over seeds is."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from scipy.stats import sem, t
 from transformers import TrainingArguments
 
 from fal_hf.training import AugmentationArguments, DataArguments, ModelArguments, train
@@ -35,3 +37,8 @@ def train_small(
         ),
     )
     return result, time.perf_counter() - start
+
+
+def half_interval(values: Sequence[float]) -> float:
+    """Half the width of the 95 % interval of a mean, by Student's t; NaN of a single value."""
+    return float(t.ppf(0.975, len(values) - 1) * sem(values)) if len(values) > 1 else float("nan")
