@@ -298,7 +298,7 @@ def _load_weights(
 def _forget_labels(model: FALVideoClassifierForVideoClassification, old: FALConfig) -> None:
     """Draws anew what was read for as many other labels: the Linear that scores them, and their embeddings."""
     config = model.config
-    if old.id2label != config.id2label:
+    if old.num_labels == config.num_labels and old.id2label != config.id2label:
         head = cast(nn.Linear, getattr(model.classifier, "out_proj", model.classifier))
         nn.init.trunc_normal_(head.weight, std=config.initializer_range)
         nn.init.zeros_(head.bias)
