@@ -84,6 +84,17 @@ def vit_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory):
+    """A folder with a tiny CLIP of transformers, its tokenizer and its image processor."""
+    from tiny_clip import write_tiny_clip
+
+    folder = tmp_path_factory.mktemp("clip")
+    write_tiny_clip(folder)
+    with shared_folder(folder):
+        yield folder
+
+
+@pytest.fixture(scope="session")
 def timesformer_folder(tmp_path_factory):
     """A folder with a tiny TimeSformer of transformers."""
     from foreign_checkpoints import CLASSES, tiny_timesformer

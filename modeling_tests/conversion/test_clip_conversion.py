@@ -32,14 +32,6 @@ HIERARCHY = {"a dog runs": "dog", "ein Hund bellt": "dog", "dog": "animal"}
 LABEL_TABLE = "fal.label_embeddings.embeddings.weight"
 
 
-@pytest.fixture(scope="module")
-def clip_folder(tmp_path_factory) -> Path:
-    """A folder with a tiny CLIP of transformers, its tokenizer and its image processor."""
-    folder = tmp_path_factory.mktemp("clip")
-    write_tiny_clip(folder)
-    return folder
-
-
 @pytest.fixture
 def labels(tmp_path) -> Path:
     """A file of labels."""

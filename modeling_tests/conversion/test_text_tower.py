@@ -29,14 +29,6 @@ from fal_hf.conversion.text_tower import read_text_tower
 GIANT = 10**12
 
 
-@pytest.fixture(scope="module")
-def clip_folder(tmp_path_factory) -> Path:
-    """A folder with a tiny CLIP of transformers, its tokenizer and its image processor."""
-    folder = tmp_path_factory.mktemp("clip")
-    write_tiny_clip(folder)
-    return folder
-
-
 @pytest.fixture
 def folder(clip_folder, tmp_path) -> Path:
     """A copy of it, to be damaged."""

@@ -96,6 +96,13 @@ def test_labels_and_the_text_tower_travel_with_the_model(tmp_path):
     assert (tmp_path / "second" / TEXT_FOLDER / "model.safetensors").is_file()
 
 
+def test_a_tower_that_is_taken_away_stays_away(tmp_path):
+    model = FALVideoClassifierForVideoClassification.from_pretrained(write_open_checkpoint(tmp_path / "first", LABELS))
+    model.text_encoder = None
+    model.save_pretrained(tmp_path / "second")
+    assert model.text_encoder is None and not (tmp_path / "second" / TEXT_FOLDER).exists()
+
+
 def test_the_model_beneath_loads_from_the_same_folder(tmp_path):
     folder = write_open_checkpoint(tmp_path / "first", LABELS)
     whole = FALVideoClassifierForVideoClassification.from_pretrained(folder)

@@ -37,6 +37,14 @@ def test_a_text_is_computed_once(encoder, monkeypatch):
     assert computed == [2, 1, 1]
 
 
+def test_no_more_embeddings_are_kept_than_memory_holds(encoder, monkeypatch):
+    monkeypatch.setattr(text_encoder, "MOST_KEPT", 3)
+    first = encoder(TEXTS)
+    encoder(["another", TEXTS[0]])
+    assert encoder._known.keys() == {"another", TEXTS[0]}
+    torch.testing.assert_close(encoder(TEXTS), first, atol=1e-6, rtol=1e-6)
+
+
 def spy(forward, computed: list[int]):
     def watched(input_ids, **kwargs):
         computed.append(len(input_ids))

@@ -865,7 +865,7 @@ class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
 
     @text_encoder.setter
     def text_encoder(self, text_encoder: TextEncoder | None):
-        self._text_encoder = text_encoder
+        self._text_encoder, self._text_source = text_encoder, None  # None is none, wherever the model came from
 
     @torch.no_grad()
     def set_labels(

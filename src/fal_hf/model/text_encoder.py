@@ -19,6 +19,8 @@ TEXT_FOLDER = "text"
 # What says where on the Hub, and with which rights, of the arguments of `from_pretrained`.
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "token")
 BATCH_SIZE = 256
+# Beyond so many embeddings those alone are kept that the last call asked for.
+MOST_KEPT = 20_000
 
 
 class TextEncoder:
@@ -89,6 +91,8 @@ class TextEncoder:
         for start in bar:
             batch = new[start : start + BATCH_SIZE]
             self._known |= zip(batch, self._encode(batch), strict=True)
+        if len(self._known) > MOST_KEPT:
+            self._known = {text: self._known[text] for text in texts}
         return torch.stack([self._known[text] for text in texts])
 
     @torch.no_grad()
