@@ -18,6 +18,8 @@ import torch
 from ..labeling.labeler import VideoLabeler
 from ..labeling.records import Record
 from ..labeling.views import ViewReader
+from ..model.modeling_fal import FALVideoClassifierForVideoClassification
+from ..runtimes.exported_classifier import ExportedClassifier
 from ..runtimes.onednn import CHOICE, choose_library
 from .collection import collect_records, score_message
 from .decoding import decode_videos
@@ -86,7 +88,7 @@ def label_on_ray(
         )
         .map_batches(
             _Scorer,
-            fn_constructor_args=(ray.put(portable), torch.get_num_threads(), choose_library(portable.model)),
+            fn_constructor_args=(ray.put(portable), torch.get_num_threads(), _library_of(portable)),
             compute=ray.data.ActorPoolStrategy(size=max(1, num_gpus)),
             batch_size=MESSAGES_AT_ONCE,
             num_gpus=1 if num_gpus else None,
@@ -100,8 +102,13 @@ def _copy_to_cpu(labeler: VideoLabeler) -> VideoLabeler:
     """What can be sent to any machine."""
     portable = copy.copy(labeler)
     portable.model = copy.deepcopy(labeler.model).cpu()
-    portable.model.text_encoder = None  # which has done its part
+    if isinstance(portable.model, FALVideoClassifierForVideoClassification):
+        portable.model.text_encoder = None  # which has done its part
     return portable
+
+
+def _library_of(labeler: VideoLabeler) -> str:
+    return "torch" if isinstance(labeler.model, ExportedClassifier) else choose_library(labeler.model)
 
 
 class _Decoder:

@@ -6,6 +6,7 @@ from typing import Any, cast
 from ..labeling.fingerprints import hash_weights
 from ..labeling.labeler import VideoLabeler
 from ..labeling.records import SCHEMA_VERSION
+from ..model.modeling_fal import FALVideoClassifierForVideoClassification
 from ..model.text_encoder import TextEncoder
 
 # What a configuration says of its file and of the library that wrote it, and not of the model.
@@ -20,14 +21,9 @@ def describe_run(labeler: VideoLabeler, *, top_k: int) -> dict[str, Any]:
 
     How fast they come (workers, batches, device) is left out.
     """
-    config, weights = labeler.model.config.to_dict(), labeler.model.state_dict()
-    text_weights = {}
-    if labeler.has_given_labels:
-        del weights[COMPUTED_WEIGHT]
-        text_weights = {"text_weights": hash_weights(cast(TextEncoder, labeler.model.text_encoder).model.state_dict())}
+    config = labeler.model.config.to_dict()
     return {
-        "weights": hash_weights(weights),
-        **text_weights,
+        **describe_weights(labeler),
         "config": {name: value for name, value in config.items() if name not in UNRELATED_KEYS},
         "processor": labeler.processor.to_dict(),
         "dtype": str(labeler.model.dtype).removeprefix("torch."),
@@ -37,6 +33,20 @@ def describe_run(labeler: VideoLabeler, *, top_k: int) -> dict[str, Any]:
         "top_k": top_k,
         "schema_version": SCHEMA_VERSION,
     }
+
+
+def describe_weights(labeler: VideoLabeler) -> dict[str, str]:
+    """What the scores of a clip depend on: the weights and, of an exported folder, what runs them."""
+    if labeler.runtime is not None:
+        folder, record = labeler.runtime
+        return {"weights": folder.hash_files(record), "runtime": record.name}
+    model = cast(FALVideoClassifierForVideoClassification, labeler.model)
+    weights = model.state_dict()
+    if not labeler.has_given_labels:
+        return {"weights": hash_weights(weights)}
+    del weights[COMPUTED_WEIGHT]
+    text_encoder = cast(TextEncoder, model.text_encoder)
+    return {"weights": hash_weights(weights), "text_weights": hash_weights(text_encoder.model.state_dict())}
 
 
 __all__ = ["describe_run"]

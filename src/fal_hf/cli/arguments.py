@@ -81,7 +81,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--model",
         type=filled,
         metavar="FOLDER_OR_HUB_ID",
-        help="FAL or TimeSformer checkpoint (default: camera motion, built in)",
+        help="FAL or TimeSformer checkpoint, or what `fal export` has written (default: camera motion, built in)",
     )
     parser.add_argument("--top-k", type=positive_int, default=5, metavar="K", help="labels a video (default: 5)")
     parser.add_argument("--device", type=filled, help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
@@ -91,6 +91,18 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="precision of the model (default: the checkpoint's)",
     )
+    parser.add_argument(
+        "--runtime",
+        type=filled,
+        default="auto",
+        metavar="NAME",
+        help="of an exported --model, onnx-int8 for instance (default: auto, the fastest on this machine, which a "
+        "trial of some seconds finds once)",
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="have torch compile the model: it starts later, then runs faster"
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="say which runtime is taken, and why")
     given = parser.add_argument_group(
         "labels in your own words", "for a --model with a text tower, such as a CLIP that `fal convert` has converted"
     )

@@ -1,11 +1,12 @@
 """Loads the model that a command names, and says so where that takes long."""
 
 import argparse
+import logging
 import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from .arguments import UsageError
@@ -27,22 +28,39 @@ def load_labeler(arguments: argparse.Namespace, **options) -> "VideoLabeler":
 
 def _load_labeler(arguments: argparse.Namespace, options: dict[str, Any]) -> "VideoLabeler":
     with notice("fal: loading torch and the model ..."):
-        from transformers.utils import logging
+        from transformers.utils import logging as transformers_logging
 
         from ..bulk.inputs import describe_error
         from ..bulk.processes import Processes
         from ..labeling.labeler import DEFAULT_CHECKPOINT, VideoLabeler
         from ..labeling.memory import keep_freed_memory
 
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
         keep_freed_memory()
         model = arguments.model or DEFAULT_CHECKPOINT
         device = arguments.device or Processes.launched().device
+        options |= {"dtype": arguments.dtype, "runtime": arguments.runtime, "compile": arguments.compile}
         try:
-            return VideoLabeler.from_pretrained(model, device=device, dtype=arguments.dtype, **options)
+            with shown_log() if arguments.verbose else nullcontext():
+                return VideoLabeler.from_pretrained(model, device=device, **options)
         except Exception as error:  # a foreign or damaged checkpoint may fail in any way
             raise UsageError(f"cannot load the model {model}: {describe_error(error)}") from error
+
+
+@contextmanager
+def shown_log() -> Iterator[None]:
+    """Shows on standard error what the package logs."""
+    logger, handler = logging.getLogger("fal_hf"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("fal: %(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 @contextmanager

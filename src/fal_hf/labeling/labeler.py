@@ -1,6 +1,7 @@
 """Labels for videos: views, model and aggregation joined for one video."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -14,7 +15,11 @@ from ..model.modeling_fal import FALSimilarityHead, FALVideoClassifierForVideoCl
 from ..model.video_file import Video
 from ..model.video_info import WHOLE, Stretch
 from ..model.video_processing_fal import FALVideoProcessor
+from ..runtimes.exported_classifier import ExportedClassifier
+from ..runtimes.loading import Classifier, load_runtime, runs_anywhere
 from ..runtimes.onednn import fast_linears, requested_library
+from ..runtimes.runtime_folder import RuntimeFolder, RuntimeRecord, find_runtimes
+from ..runtimes.trial import choose_runtime
 from .aggregation import (
     MULTI_LABEL,
     LabelHierarchy,
@@ -131,7 +136,7 @@ class VideoLabeler:
 
     def __init__(
         self,
-        model: FALVideoClassifierForVideoClassification,
+        model: Classifier,
         processor: FALVideoProcessor,
         *,
         labels: Sequence[str] | None = None,
@@ -154,6 +159,7 @@ class VideoLabeler:
             raise ValueError("prompt and multi_label: expected labels with them")
         check_problem_type(model.config.problem_type)
         self.model = model.eval()
+        self.runtime: tuple[RuntimeFolder, RuntimeRecord] | None = None
         align_weights(model)
         self.processor = processor
         self.views = views or Views(num_clips=num_clips)
@@ -186,17 +192,21 @@ class VideoLabeler:
         batch_size: int = 8,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype = "auto",
+        runtime: str = "auto",
+        compile: bool = False,
         **kwargs,
     ) -> "VideoLabeler":
         """
         Loads a model and its processor.
 
         Args:
-            model: A folder or a Hub id of FAL or TimeSformer layout; by default the camera-motion checkpoint that
-                comes with the package.
+            model: A folder or a Hub id of FAL or TimeSformer layout, or of what `fal export` has written; by default
+                the camera-motion checkpoint that comes with the package.
             labels, prompt, multi_label, num_clips, views, timeline, hierarchy, batch_size: As for the class.
             device: `"cpu"`, `"cuda"`, `"cuda:1"`, ...; None takes a GPU where there is one.
             dtype: `"auto"` (the checkpoint's own), `"float32"`, `"bfloat16"` or `"float16"`.
+            runtime: Of an exported folder: the name of a runtime, or `"auto"`, the fastest on this machine.
+            compile: Whether torch compiles the model, at its first clip of a size.
             kwargs: Passed on to `from_pretrained`: `revision`, `token`, `local_files_only`, ...
 
         Raises:
@@ -204,6 +214,25 @@ class VideoLabeler:
             ValueError: if it is not a FAL model that classifies, weights are missing, or the device computes nothing;
                 and as for the class.
         """
+        options = {
+            "labels": labels,
+            "prompt": prompt,
+            "multi_label": multi_label,
+            "num_clips": num_clips,
+            "views": views,
+            "timeline": timeline,
+            "hierarchy": hierarchy,
+            "batch_size": batch_size,
+        }
+        folder = find_runtimes(model, **kwargs)
+        if folder is not None:
+            if dtype != "auto":
+                raise ValueError(f"dtype: expected auto with {model}, whose runtimes have their own, got {dtype}")
+            if compile:
+                raise ValueError(f"compile: expected a checkpoint with it, got {model}, which is an export")
+            return cls._of_runtime(folder, runtime, device, options)
+        if runtime != "auto":
+            raise ValueError(f"runtime: expected a folder that `fal export` has written with it, got {model}")
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         check_device(device)
         classifier, report = FALVideoClassifierForVideoClassification.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]  # a pair, as asked for
@@ -216,18 +245,25 @@ class VideoLabeler:
                 f"{missing[0]} for instance; fine-tune the model first"
             )
         processor: FALVideoProcessor = FALVideoProcessor.from_pretrained(fspath(model), **kwargs)  # pyright: ignore[reportAssignmentType]  # a pair only where asked for
-        return cls(
-            classifier.to(device),
-            processor,
-            labels=labels,
-            prompt=prompt,
-            multi_label=multi_label,
-            num_clips=num_clips,
-            views=views,
-            timeline=timeline,
-            hierarchy=hierarchy,
-            batch_size=batch_size,
-        )
+        labeler = cls(classifier.to(device), processor, **options)
+        if compile:
+            classifier.compile()
+        return labeler
+
+    @classmethod
+    def _of_runtime(
+        cls, folder: RuntimeFolder, name: str, device: str | torch.device | None, options: dict[str, Any]
+    ) -> "VideoLabeler":
+        """A labeler of an exported folder's runtime."""
+        records = folder.records if name == "auto" else (folder.find(name),)
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() and any(map(runs_anywhere, records)) else "cpu"
+        check_device(device)
+        record = choose_runtime(folder, device) if name == "auto" else records[0]
+        processor: FALVideoProcessor = FALVideoProcessor.from_pretrained(folder.path)  # pyright: ignore[reportAssignmentType]  # a pair only where asked for
+        labeler = cls(load_runtime(folder, record, device), processor, **options)
+        labeler.runtime = folder, record
+        return labeler
 
     def __call__(self, video: Video, *, top_k: int = 5, stretch: Stretch = WHOLE) -> VideoLabels:
         """
@@ -266,8 +302,8 @@ class VideoLabeler:
         at_once = len(pixel_values)
         if pixel_values.device.type == "cpu":
             at_once = max(1, CPU_PATCHES * self.model.config.patch_size**2 // pixel_values[0, :, 0].numel())
-        with fast_linears(self.model):
-            logits = torch.cat([self.model(part).logits for part in pixel_values.split(at_once)])
+        with nullcontext() if isinstance(self.model, ExportedClassifier) else fast_linears(self.model):
+            logits = torch.cat([cast(torch.Tensor, self.model(part).logits) for part in pixel_values.split(at_once)])
         return label_probabilities(logits, self.model.config.problem_type).cpu().unflatten(0, pixels.shape[:2])
 
     def summarize(
@@ -322,7 +358,7 @@ class VideoLabeler:
 
 
 def give_labels(
-    model: FALVideoClassifierForVideoClassification,
+    model: Classifier,
     labels: Sequence[str],
     *,
     prompt: str | None,
@@ -330,6 +366,10 @@ def give_labels(
     hierarchy: Mapping[str, str] | str | PathLike | None,
 ) -> None:
     """Has a model say other labels; what its own were, and what stood above them, it forgets."""
+    if isinstance(model, ExportedClassifier):
+        raise ValueError(
+            f"labels: expected a model that takes others, got {model.record.name}, made for its own alone"
+        )
     check_labels(labels)
     if isinstance(hierarchy, str | PathLike):
         hierarchy = read_parents(hierarchy, labels)

@@ -22,9 +22,13 @@ def apply_linears(
     if second is None:
         return first(hidden_states)
     if num_patches > second.in_features and is_plain_linear(first) and is_plain_linear(second):
-        bias = nn.functional.linear(first.bias, second.weight, second.bias)
-        return nn.functional.linear(hidden_states, second.weight @ first.weight, bias)
+        return nn.functional.linear(hidden_states, *compose(first, second))
     return second(first(hidden_states))
+
+
+def compose(first: nn.Linear, second: nn.Linear) -> tuple[torch.Tensor, torch.Tensor]:
+    """The weight and the bias of the Linear that is `second` of `first`."""
+    return second.weight @ first.weight, nn.functional.linear(first.bias, second.weight, second.bias)
 
 
 def is_plain_linear(module: nn.Linear) -> bool:
@@ -37,4 +41,4 @@ def is_plain_linear(module: nn.Linear) -> bool:
     return is_unwrapped and type(module.weight) is nn.Parameter and not any(hooks)
 
 
-__all__ = ["apply_linears"]
+__all__ = ["apply_linears", "compose"]

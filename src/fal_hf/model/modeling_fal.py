@@ -253,9 +253,9 @@ def resize_times(table: torch.Tensor, frames: int) -> torch.Tensor:
     """A time table `(1, T, D)` for a number of frames, `(1, frames, D)`; linear."""
     if table.shape[1] == frames:
         return table
-    channels_first = table.transpose(1, 2).float()
-    resized = nn.functional.interpolate(channels_first, size=frames, mode="linear", align_corners=False)
-    return resized.transpose(1, 2).to(table.dtype)
+    channels_first = table.transpose(1, 2)[:, :, None].float()  # as a picture of one row, which every exporter takes
+    resized = nn.functional.interpolate(channels_first, size=(1, frames), mode="bilinear", align_corners=False)
+    return resized[:, :, 0].transpose(1, 2).to(table.dtype)
 
 
 class Neighborhood:
