@@ -25,13 +25,16 @@ def describe_run(labeler: VideoLabeler, *, top_k: int) -> dict[str, Any]:
     if labeler.has_given_labels:
         del weights[COMPUTED_WEIGHT]
         text_weights = {"text_weights": hash_weights(cast(TextEncoder, labeler.model.text_encoder).model.state_dict())}
+    views = asdict(labeler.views)
+    if labeler.views.reuse_static is None:
+        del views["reuse_static"]  # which runs from before it was there did not know
     return {
         "weights": hash_weights(weights),
         **text_weights,
         "config": {name: value for name, value in config.items() if name not in UNRELATED_KEYS},
         "processor": labeler.processor.to_dict(),
         "dtype": str(labeler.model.dtype).removeprefix("torch."),
-        "views": asdict(labeler.views),
+        "views": views,
         "timeline": asdict(labeler.timeline),
         "hierarchy": labeler.hierarchy and labeler.hierarchy.parents,
         "top_k": top_k,
