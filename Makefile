@@ -10,7 +10,7 @@ SEED ?= 0
 # A process a core; the tests of a file stay together, for some go on where the one before them ended.
 PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadfile
 
-.PHONY: help setup label test test-slow test-all conformance fuzz lint types format docs bench release
+.PHONY: help setup label test test-slow test-all conformance fuzz lint types format docs bench bench-full bench-page release
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -50,12 +50,27 @@ format: $(VENV)/.installed-dev  ## mend style and format
 docs: $(VENV)/.installed-docs  ## build the documentation in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-bench: $(VENV)/.installed-dev  ## measure model, training, decoder, labeling beside transformers'
+bench: $(VENV)/.installed-dev  ## measure model, training, decoder, labeling at small sizes, in minutes
+	$(BIN)/python benchmarks/forward.py --frames 8 --dtypes float32 --repeats 2
+	$(BIN)/python benchmarks/label_attention.py --labels 10 500 --runs 3
+	$(BIN)/python benchmarks/growth.py --preset fal-small --frames 8 16 32 --sides 224 448 --batches 1 4 16 \
+		--streams 1 2 4 --runs 2 --max-seconds 5
+	$(BIN)/python benchmarks/timelines.py
+	$(BIN)/python benchmarks/decode.py --runs 3
+	$(BIN)/python benchmarks/labeling.py
+	$(BIN)/python benchmarks/training.py --preset fal-small --batch-size 2 --turns 2 --workers 0 1 2
+
+bench-full: $(VENV)/.installed-dev  ## measure the same at full sizes, in hours
 	$(BIN)/python benchmarks/forward.py
 	$(BIN)/python benchmarks/label_attention.py
+	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/timelines.py --seconds 600
 	$(BIN)/python benchmarks/decode.py
-	$(BIN)/python benchmarks/training.py --preset fal-small
-	$(BIN)/python benchmarks/labeling.py
+	$(BIN)/python benchmarks/labeling.py --runs 9 --long-runs 3 --inputs 1000000
+	$(BIN)/python benchmarks/training.py
+
+bench-page: $(VENV)/.installed-dev  ## put what was measured into docs/performance.md
+	$(BIN)/python benchmarks/write_page.py --take
 
 release: $(VENV)/.installed-dev  ## build sdist and wheel in dist/, check them, try the wheel
 	rm -rf build dist

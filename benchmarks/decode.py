@@ -2,7 +2,7 @@
 
 Both give the same RGB frames of a 10-second and a 10-minute file (H.264, 640 x 360, 30 frames a second, the encoder's
 default keyframe interval), which are written once to --folder. "probe" rows add the measuring of the duration, which
-sampling over a whole video needs. Prints the median of --runs, taken in turns, and the machine.
+sampling over a whole video needs. Gives the median of --runs, taken in turns.
 """
 
 import argparse
@@ -14,8 +14,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-import transformers
-from machine import describe_machine
+from figures import Figures
 from transformers.video_utils import read_video_pyav
 
 from fal_hf.model.video_file import probe, read_frames
@@ -109,18 +108,19 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--long-seconds", type=int, default=600)
     options = parser.parse_args()
-    print(f"{describe_machine()}, PyAV {av.__version__}, transformers {transformers.__version__}")
-    print(f"{'file':>8} {'frames':>6}  {'reader':<22} {'seconds':>8} {'speed-up':>8} {'CPU s':>7}")
     (short_name, short), (long_name, long) = prepare(options.folder, long_seconds=options.long_seconds).items()
-    for name, path, frames in ((short_name, short, "8"), (short_name, short, "all"), (long_name, long, "8")):
-        calls = calls_for(path, frames)
-        first, *others = (call() for call in calls.values())
-        if not all(np.array_equal(first, other) for other in others):
-            raise SystemExit(f"{path}: the readers disagree")
-        medians = median_seconds(calls, runs=options.runs)
-        base = medians["read_video_pyav"][0]
-        for reader, (seconds, cpu) in medians.items():
-            print(f"{name:>8} {frames:>6}  {reader:<22} {seconds:8.3f} {base / seconds:7.1f}x {cpu:7.3f}", flush=True)
+    with Figures("decode") as figures:
+        for name, path, frames in ((short_name, short, "8"), (short_name, short, "all"), (long_name, long, "8")):
+            calls = calls_for(path, frames)
+            first, *others = (call() for call in calls.values())
+            if not all(np.array_equal(first, other) for other in others):
+                raise SystemExit(f"{path}: the readers disagree")
+            medians = median_seconds(calls, runs=options.runs)
+            base = medians["read_video_pyav"][0]
+            for reader, (seconds, cpu) in medians.items():
+                circumstances = {"file": name, "frames": frames, "reader": reader}
+                times = {"seconds": seconds, "times_as_fast": base / seconds, "processor_seconds": cpu}
+                figures.add("readers", **circumstances, **times)
 
 
 if __name__ == "__main__":

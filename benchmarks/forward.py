@@ -12,16 +12,15 @@ import argparse
 import ctypes
 import gc
 import itertools
-import math
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from machine import describe_machine
+from figures import Figures
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     PreTrainedModel,
@@ -53,7 +52,7 @@ class Measurement:
     """One model's figures in one case; `seconds` has one entry a run."""
 
     seconds: list[float]
-    extra_mib: float
+    extra_mib: float | None
     gflop: float
 
 
@@ -106,8 +105,8 @@ def timed(step: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
-def extra_mib(step: Callable[[], None]) -> float:
-    """Peak memory of a call on top of what was there, in MiB; on the CPU from Linux' counters, NaN elsewhere."""
+def extra_mib(step: Callable[[], object]) -> float | None:
+    """Peak memory of a call on top of what was there, in MiB; on the CPU from Linux' counters, None elsewhere."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -118,7 +117,7 @@ def extra_mib(step: Callable[[], None]) -> float:
         ctypes.CDLL("libc.so.6").malloc_trim(0)  # gives freed memory back, so that it counts when it is used again
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     except OSError:
-        return math.nan
+        return None
     before = resident_kib("VmRSS")
     step()
     return (resident_kib("VmHWM") - before) / 1024
@@ -179,15 +178,21 @@ def measure(case: Case, *, batch_size: int, repeats: int, device: str) -> dict[s
     }
 
 
-def print_rows(case: Case, measurements: dict[str, Measurement], peak_gflops: float) -> None:
+def add_rows(figures: Figures, case: Case, measurements: dict[str, Measurement], peak_gflops: float) -> None:
     ours = measurements["FAL"]
     for name, model in measurements.items():
         median = statistics.median(model.seconds)
         ratio = statistics.median(theirs / mine for theirs, mine in zip(model.seconds, ours.seconds, strict=True))
-        share = model.gflop / median / peak_gflops
-        circumstances = f"{case.frames:>6}  {case.attention:<18}  {case.dtype:<8}  {case.mode:<9}  {name:<11}"
-        figures = f"{median:>9.3f}  {ratio:>5.2f}x  {model.extra_mib:>9.0f}  {model.gflop:>6.0f}  {share:>7.0%}"
-        print(f"{circumstances}  {figures}", flush=True)
+        figures.add(
+            "models",
+            **asdict(case),
+            model=name,
+            seconds=median,
+            versus_FAL=ratio,
+            extra_MiB=model.extra_mib,
+            GFLOP=model.gflop,
+            share_of_peak=model.gflop / median / peak_gflops,
+        )
 
 
 def main() -> None:
@@ -204,17 +209,16 @@ def main() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
 
-    print(describe_machine())
-    peak_gflops = {dtype: matmul_gflops(getattr(torch, dtype), args.device) for dtype in args.dtypes}
-    print("matrix products: " + ", ".join(f"{dtype} {rate:.0f} GFLOP/s" for dtype, rate in peak_gflops.items()))
-    print("frames  attention           dtype     mode       model         seconds  vs FAL  extra MiB   GFLOP  of peak")
-    for values in itertools.product(args.frames, args.attention, args.dtypes, args.modes):
-        case = Case(*values)
-        if needed_gib(case, args.batch_size) > args.max_gib:
-            print(f"{case.frames:>6}  {case.attention:<18}  {case.dtype:<8}  {case.mode:<9}  left out: over --max-gib")
-            continue
-        measurements = measure(case, batch_size=args.batch_size, repeats=args.repeats, device=args.device)
-        print_rows(case, measurements, peak_gflops[case.dtype])
+    with Figures("forward") as figures:
+        peak_gflops = {dtype: matmul_gflops(getattr(torch, dtype), args.device) for dtype in args.dtypes}
+        for dtype, rate in peak_gflops.items():
+            figures.add("matrix_products", dtype=dtype, GFLOP_per_second=rate)
+        for case in itertools.starmap(Case, itertools.product(args.frames, args.attention, args.dtypes, args.modes)):
+            if needed_gib(case, args.batch_size) > args.max_gib:
+                figures.leave_out("models", f"attention maps above {args.max_gib:g} GiB", **asdict(case))
+                continue
+            measurements = measure(case, batch_size=args.batch_size, repeats=args.repeats, device=args.device)
+            add_rows(figures, case, measurements, peak_gflops[case.dtype])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import statistics
 import time
 
 import torch
-from machine import describe_machine
+from figures import Figures
 from torch.utils.flop_counter import FlopCounterMode
 
 from fal_hf import FALConfig, FALVideoClassifierForVideoClassification
@@ -57,7 +57,7 @@ def time_in_turn(configs: dict[str, FALConfig], *, runs: int) -> dict[str, list[
     return {name: taken[1:] for name, taken in seconds.items()}
 
 
-def print_rows(num_labels: int, options: argparse.Namespace) -> None:
+def add_rows(figures: Figures, num_labels: int, options: argparse.Namespace) -> None:
     sizes = {"num_frames": options.frames, "label_integration_layer": options.integration_layer}
     configs = {
         name: build_config(options.preset, name, num_labels, group=options.group, **sizes) for name in LABEL_ATTENTIONS
@@ -69,10 +69,17 @@ def print_rows(num_labels: int, options: argparse.Namespace) -> None:
             model = FALVideoClassifierForVideoClassification(config)
         million = sum(parameter.numel() for parameter in model.parameters()) / 1e6
         gflop = count_gflop(config)
-        ratio = statistics.median(a / b for a, b in zip(seconds[name], reference["seconds"], strict=True))
-        cells = f"{million:.1f} | {gflop:.1f} | {gflop / reference['gflop']:.3f}"
-        print(
-            f"| {num_labels} | {name} | {cells} | {statistics.median(seconds[name]):.3f} | {ratio:.3f} |", flush=True
+        figures.add(
+            "cost",
+            labels=num_labels,
+            label_attention=name,
+            million_parameters=million,
+            GFLOP=gflop,
+            GFLOP_beside_none=gflop / reference["gflop"],
+            seconds=statistics.median(seconds[name]),
+            seconds_beside_none=statistics.median(
+                a / b for a, b in zip(seconds[name], reference["seconds"], strict=True)
+            ),
         )
 
 
@@ -87,11 +94,9 @@ def main() -> None:
     parser.add_argument("--integration-layer", type=int, default=8, help="blocks before the labels")
     parser.add_argument("--runs", type=int, default=5, help="of each model")
     options = parser.parse_args()
-    print(f"{describe_machine()}; {options.preset}, {options.frames} frames\n")
-    print("| labels | label attention | million parameters | GFLOP | beside none | seconds | beside none |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for num_labels in options.labels:
-        print_rows(num_labels, options)
+    with Figures("label_attention") as figures:
+        for num_labels in options.labels:
+            add_rows(figures, num_labels, options)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 `fal label`'s machinery beside `pipeline("video-classification")` of transformers with TimeSformer: same files, same
 weights, one process.
 
-* Videos a second of 10-second clips and of a 10-minute file, 8 frames spread over each; for the long file also 10
-  clips of 8 frames, for which the reference decodes its 80 frames at once with `read_video_pyav`. Runs are made in
+* Videos a second of 10-second clips and of a long file, 8 frames spread over each; for the long file also 10 clips of
+  8 frames, for which the reference decodes its 80 frames at once with `read_video_pyav`. Runs are made in
   turn, and the speed-up is the median over pairs of runs.
 * Seconds of the model alone, with torch's own matrix products and with those of oneDNN, beside the reference's; which
   of them labeling takes here. `FAL_LINEARS=torch` or `FAL_LINEARS=onednn` settles that for the whole benchmark.
@@ -34,7 +34,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from decode import RATE, write_long, write_short
-from machine import describe_machine
+from figures import Figures
 from transformers import TimesformerConfig, TimesformerForVideoClassification, VideoMAEImageProcessor, pipeline
 from transformers.utils import logging
 from transformers.video_utils import read_video_pyav
@@ -72,17 +72,25 @@ def write_checkpoint(folder: Path, *, hidden_size: int) -> Path:
     return folder
 
 
-def write_videos(folder: Path) -> dict[str, Path]:
-    """A 10-second clip, and its packets over and over for one minute and for ten."""
-    paths = {name: folder / f"{name.split()[0]}s.mp4" for name in ("10 s", "60 s", "600 s")}
-    write_short(paths["10 s"], seconds=10)
-    for name, path in list(paths.items())[1:]:
-        write_long(paths["10 s"], path, repetitions=int(name.split()[0]) // 10)
+def write_videos(folder: Path, *, long_seconds: int) -> dict[int, Path]:
+    """A 10-second clip, and its packets over and over for longer files, by their seconds."""
+    paths = {seconds: folder / f"{seconds}s.mp4" for seconds in sorted({10, 60, long_seconds})}
+    write_short(paths[10], seconds=10)
+    for seconds, path in paths.items():
+        if seconds > 10:
+            write_long(paths[10], path, repetitions=seconds // 10)
     return paths
 
 
-def compare(name: str, ours: Callable[[], object], reference: Callable[[], object], *, runs: int) -> None:
-    """Runs both in turn and prints the median speed of each and the median ratio of the pairs."""
+def compare(
+    figures: Figures,
+    ours: Callable[[], object],
+    reference: Callable[[], object],
+    *,
+    runs: int,
+    **circumstances: int,
+) -> None:
+    """Runs both in turn: the median speed of each and the median ratio of the pairs."""
     seconds = defaultdict(list)
     for _ in range(runs):
         for who, call in (("ours", ours), ("reference", reference)):
@@ -91,13 +99,20 @@ def compare(name: str, ours: Callable[[], object], reference: Callable[[], objec
             seconds[who].append(time.perf_counter() - began)
     ratios = [slow / fast for fast, slow in zip(seconds["ours"], seconds["reference"], strict=True)]
     fast, slow = (statistics.median(seconds[who]) for who in ("ours", "reference"))
-    spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-    print(f"| {name} | {1 / fast:.3g} | {1 / slow:.3g} | {statistics.median(ratios):.2f} | {spread} |", flush=True)
+    figures.add(
+        "pipeline",
+        **circumstances,
+        FAL_videos_per_second=1 / fast,
+        pipeline_videos_per_second=1 / slow,
+        times_as_fast=statistics.median(ratios),
+        least=min(ratios),
+        most=max(ratios),
+    )
 
 
-def classify_clips(classify, path: Path, *, num_clips: int) -> torch.Tensor:
+def classify_clips(classify, path: Path, *, seconds: int, num_clips: int) -> torch.Tensor:
     """What the pipeline has no option for: several clips of one file, decoded at once, their scores averaged."""
-    total = 600 * RATE
+    total = seconds * RATE
     indices = (2 * np.arange(num_clips * NUM_FRAMES) + 1) * total // (2 * num_clips * NUM_FRAMES)
     frames, _ = read_video_pyav(str(path), lambda metadata, **kwargs: indices)
     clips = [list(frames[clip::num_clips]) for clip in range(num_clips)]
@@ -106,30 +121,34 @@ def classify_clips(classify, path: Path, *, num_clips: int) -> torch.Tensor:
         return classify.model(**inputs).logits.softmax(-1).mean(0)
 
 
-def print_speed(checkpoint: Path, videos: dict[str, Path], *, runs: int, long_runs: int) -> None:
+def measure_speed(
+    figures: Figures, checkpoint: Path, videos: dict[int, Path], *, long_seconds: int, runs: int, long_runs: int
+) -> None:
     classify = pipeline("video-classification", model=str(checkpoint), device="cpu")
     classify.video_processor = None  # it needs torchcodec; without it the pipeline decodes with PyAV
     options = {"batch_size": 10, "device": "cpu"}
     labelers = {clips: VideoLabeler.from_pretrained(checkpoint, num_clips=clips, **options) for clips in (1, 10)}
     difference = weights_difference(classify.model, labelers[1].model)
-    print(f"largest difference of the logits of one clip: {difference:.1e}\n")
-    print("| file, clips of 8 frames | FAL, videos/s | pipeline, videos/s | FAL / pipeline | of single pairs |")
-    print("| --- | --- | --- | --- | --- |")
-    labelers[1](videos["10 s"]), classify(str(videos["10 s"]))  # not timed: what a first run allocates
-    for name, count in (("10 s", runs), ("600 s", long_runs)):
-        path, stride = videos[name], int(name.split()[0]) * RATE // NUM_FRAMES
+    figures.add("same_weights", largest_difference_of_logits=difference)
+    labelers[1](videos[10]), classify(str(videos[10]))  # not timed: what a first run allocates
+    for seconds, count in ((10, runs), (long_seconds, long_runs)):
+        path, stride = videos[seconds], seconds * RATE // NUM_FRAMES
         compare(
-            f"{name}, 1 clip",
+            figures,
             lambda path=path: labelers[1](path),
             lambda path=path, stride=stride: classify(str(path), frame_sampling_rate=stride),
             runs=count,
+            file_seconds=seconds,
+            clips=1,
         )
-    long = videos["600 s"]
+    long = videos[long_seconds]
     compare(
-        "600 s, 10 clips",
+        figures,
         lambda: labelers[10](long),
-        lambda: classify_clips(classify, long, num_clips=10),
+        lambda: classify_clips(classify, long, seconds=long_seconds, num_clips=10),
         runs=long_runs,
+        file_seconds=long_seconds,
+        clips=10,
     )
 
 
@@ -140,7 +159,7 @@ def weights_difference(reference, ours) -> float:
 
 
 @torch.inference_mode()
-def print_models(checkpoint: Path, *, runs: int) -> None:
+def measure_models(figures: Figures, checkpoint: Path, *, runs: int) -> None:
     """Times one clip in the models alone, in turn."""
     reference = TimesformerForVideoClassification.from_pretrained(checkpoint).eval()
     ours = VideoLabeler.from_pretrained(checkpoint, device="cpu").model
@@ -157,9 +176,9 @@ def print_models(checkpoint: Path, *, runs: int) -> None:
             with context:
                 model(pixel_values)
             seconds[name].append(time.perf_counter() - began)
-    print(f"\n| model, one clip; labeling takes {choose_library(ours)} | seconds |\n| --- | --- |")
     for name, taken in seconds.items():
-        print(f"| {name} | {statistics.median(taken[1:]):.3f} |", flush=True)
+        figures.add("models", model=name, seconds_a_clip=statistics.median(taken[1:]))
+    figures.add("products", labeling_takes=choose_library(ours))
 
 
 @contextmanager
@@ -169,10 +188,9 @@ def stopwatch(seconds: dict[str, float], name: str) -> Iterator[None]:
     seconds[name] += time.perf_counter() - began
 
 
-def print_shares(checkpoint: Path, videos: dict[str, Path]) -> None:
+def measure_shares(figures: Figures, checkpoint: Path, videos: dict[int, Path], *, long_seconds: int) -> None:
     """Times the three stages of a labeler by what it calls for each."""
-    print("\n| file, clips | seconds | decode | processing | model |\n| --- | --- | --- | --- | --- |")
-    for name, num_clips in (("10 s", 1), ("600 s", 1), ("600 s", 10)):
+    for file_seconds, num_clips in ((10, 1), (long_seconds, 1), (long_seconds, 10)):
         labeler = VideoLabeler.from_pretrained(checkpoint, num_clips=num_clips, device="cpu")
         seconds: dict[str, float] = defaultdict(float)
         make_views, score = labeler.reader._make_views, labeler.score
@@ -185,39 +203,38 @@ def print_shares(checkpoint: Path, videos: dict[str, Path]) -> None:
             with stopwatch(seconds, "model"):
                 return score(batch)
 
-        labeler(videos[name])
+        labeler(videos[file_seconds])
         labeler.reader._make_views, labeler.score = timed_views, timed_score
         with stopwatch(seconds, "all"):
-            labeler(videos[name])
-        processing, model = seconds["processing"] / seconds["all"], seconds["model"] / seconds["all"]
-        shares = f"{1 - processing - model:.0%} | {processing:.0%} | {model:.0%}"
-        print(f"| {name}, {num_clips} | {seconds['all']:.2f} | {shares} |", flush=True)
+            labeler(videos[file_seconds])
+        shares = {f"share_of_{name}": seconds[name] / seconds["all"] for name in ("processing", "model")}
+        circumstances = {"file_seconds": file_seconds, "clips": num_clips, "seconds": seconds["all"]}
+        figures.add("shares", **circumstances, share_of_decoding=1 - sum(shares.values()), **shares)
 
 
-def print_workers(checkpoint: Path, videos: dict[str, Path], folder: Path, *, counts: list[int]) -> None:
-    copies = [shutil.copy(videos["10 s"], folder / f"copy_{number}.mp4") for number in range(24)]
+def measure_workers(
+    figures: Figures, checkpoint: Path, videos: dict[int, Path], folder: Path, *, counts: list[int]
+) -> None:
+    copies = [shutil.copy(videos[10], folder / f"copy_{number}.mp4") for number in range(24)]
     inputs = find_videos(map(str, copies))
     labeler = VideoLabeler.from_pretrained(checkpoint, num_clips=1, device="cpu")
-    print("\n| decode workers | videos/s of 10 s |\n| --- | --- |")
     for count in counts:
         records = label_collection(labeler, inputs, num_workers=count)
         next(records)
         began = time.perf_counter()
         done = sum(1 for _ in records)
-        print(f"| {count or 'none'} | {done / (time.perf_counter() - began):.2f} |", flush=True)
+        figures.add("workers", decode_workers=count, videos_of_10_s_per_second=done / (time.perf_counter() - began))
 
 
-def print_memory(checkpoint: Path, videos: dict[str, Path]) -> None:
-    print("\n| length | windows of 10 s | peak memory, MiB |\n| --- | --- | --- |")
-    for name, path in videos.items():
+def measure_memory(figures: Figures, checkpoint: Path, videos: dict[int, Path]) -> None:
+    for seconds, path in videos.items():
         command = [sys.executable, "-c", PEAK, str(checkpoint), str(path)]
         windows, peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-        print(f"| {name} | {windows} | {peak} |", flush=True)
+        figures.add("memory", file_seconds=seconds, windows_of_10_s=int(windows), peak_MiB=int(peak))
 
 
-def print_collection(folder: Path, *, count: int) -> None:
+def measure_collection(figures: Figures, folder: Path, *, count: int) -> None:
     """Goes through a run over empty files whose labels are made up."""
-    print(f"\n| {count} files | seconds |\n| --- | --- |")
     for number in range(count):
         path = folder / str(number // 1000) / f"{number}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -240,7 +257,7 @@ def print_collection(folder: Path, *, count: int) -> None:
         with stopwatch(seconds, f"write {suffix}"):
             write_labels(folder / f"labels{suffix}", journal.records(videos))
     for what, taken in seconds.items():
-        print(f"| {what} | {taken:.1f} |")
+        figures.add("collection", files=count, step=what, seconds=taken)
 
 
 def main() -> None:
@@ -250,6 +267,7 @@ def main() -> None:
     )
     parser.add_argument("--memory-hidden-size", type=int, default=64, help="of the one whose memory is measured")
     parser.add_argument("--runs", type=int, default=5, help="of the short clip (default: 5)")
+    parser.add_argument("--long-seconds", type=int, default=600, help="length of the long file (default: 600)")
     parser.add_argument("--long-runs", type=int, default=1, help="of the long file, minutes each (default: 1)")
     parser.add_argument("--workers", type=int, nargs="*", default=[0, 1, 2, 4])
     parser.add_argument("--inputs", type=int, default=100_000, help="files of a large collection (default: 100000)")
@@ -257,17 +275,19 @@ def main() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     keep_freed_memory()
-    print(f"{describe_machine()}; TimeSformer of 12 layers, hidden size {options.hidden_size}")
-    with tempfile.TemporaryDirectory() as name:
+    long_seconds = options.long_seconds
+    with tempfile.TemporaryDirectory() as name, Figures("labeling") as figures:
         folder = Path(name)
         checkpoint = write_checkpoint(folder / "checkpoint", hidden_size=options.hidden_size)
-        videos = write_videos(folder)
-        print_speed(checkpoint, videos, runs=options.runs, long_runs=options.long_runs)
-        print_models(checkpoint, runs=options.runs)
-        print_shares(checkpoint, videos)
-        print_workers(checkpoint, videos, folder, counts=options.workers)
-        print_memory(write_checkpoint(folder / "small", hidden_size=options.memory_hidden_size), videos)
-        print_collection(folder / "collection", count=options.inputs)
+        videos = write_videos(folder, long_seconds=long_seconds)
+        measure_speed(
+            figures, checkpoint, videos, long_seconds=long_seconds, runs=options.runs, long_runs=options.long_runs
+        )
+        measure_models(figures, checkpoint, runs=options.runs)
+        measure_shares(figures, checkpoint, videos, long_seconds=long_seconds)
+        measure_workers(figures, checkpoint, videos, folder, counts=options.workers)
+        measure_memory(figures, write_checkpoint(folder / "small", hidden_size=options.memory_hidden_size), videos)
+        measure_collection(figures, folder / "collection", count=options.inputs)
 
 
 if __name__ == "__main__":

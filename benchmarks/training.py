@@ -1,9 +1,9 @@
 """
 Training speed: FAL beside transformers' TimeSformer (the same weights) in one Trainer each, and the data loader alone.
 
-For the models it prints clips a second (the median over optimizer steps, taken in turns, the first of each turn left
+For the models it gives clips a second (the median over optimizer steps, taken in turns, the first of each turn left
 out), the ratio of the two, and the peak memory of a turn on top of what was there: weights, gradients, optimizer and
-activations. For the data loader of the fine-tuning examples it prints clips a second by the number of worker
+activations. For the data loader of the fine-tuning examples it gives clips a second by the number of worker
 processes, on 640 x 360 H.264 files of 10 seconds that are written once, or on --clips.
 
     python benchmarks/training.py --preset fal-small --batch-size 2 --workers 0 1 2
@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 from decode import write_short
+from figures import Figures
 from forward import extra_mib, synchronize
-from machine import describe_machine
 from torch.utils.data import DataLoader
 from transformers import (
     PreTrainedModel,
@@ -100,7 +100,7 @@ def train(model: PreTrainedModel, args: argparse.Namespace) -> list[float]:
     return timer.seconds[1:]
 
 
-def measure_models(args: argparse.Namespace) -> None:
+def measure_models(figures: Figures, args: argparse.Namespace) -> None:
     models = build_models(args.preset, args.frames)
     seconds = {name: [] for name in models}
     for model in models.values():
@@ -110,11 +110,18 @@ def measure_models(args: argparse.Namespace) -> None:
         for name, model in models.items():
             seconds[name] += train(model, args)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    print(f"training, {args.preset}, {models['FAL'].config.num_frames} frames, batches of {args.batch_size}, AdamW")
-    print("model        clips/s  seconds a step  vs FAL  peak MiB")
     for name, median in medians.items():
-        ratio = median / medians["FAL"]
-        print(f"{name:<11}  {args.batch_size / median:>7.2f}  {median:>14.3f}  {ratio:>5.2f}x  {peaks[name]:>8.0f}")
+        figures.add(
+            "models",
+            model=name,
+            preset=args.preset,
+            frames=models[name].config.num_frames,
+            batch_size=args.batch_size,
+            clips_per_second=args.batch_size / median,
+            seconds_a_step=median,
+            versus_FAL=median / medians["FAL"],
+            peak_MiB=peaks[name],
+        )
 
 
 def find_clips(args: argparse.Namespace) -> list[LabeledClip]:
@@ -129,8 +136,8 @@ def find_clips(args: argparse.Namespace) -> list[LabeledClip]:
     return [LabeledClip(path=str(path), labels=("any",)) for path in paths]
 
 
-def measure_loader(args: argparse.Namespace) -> None:
-    """Clips a second of the training data, augmented, as batches."""
+def measure_loader(figures: Figures, args: argparse.Namespace) -> None:
+    """Clips a second of the training data, augmented (segment, crop, color), as batches: 8 frames, every 8th one."""
     clips = find_clips(args)
     augmentation = AugmentationArguments(horizontal_flip=0.5, colour_ops=1)
     dataset = TrainingClips(
@@ -143,8 +150,6 @@ def measure_loader(args: argparse.Namespace) -> None:
         problem_type=SINGLE_LABEL,
         unreadable=UnreadableClips(args.folder / "unreadable.jsonl", num_clips=len(clips), max_share=0.0),
     )
-    print(f"data loader, {len(clips)} clips of 8 frames of 224 x 224, every 8th frame, random segment, crop and color")
-    print("workers  clips/s")
     for workers in args.workers:
         sampler = ClipSampler(len(clips), seed=0)
         options = {"num_workers": workers, "persistent_workers": workers > 0}
@@ -152,7 +157,7 @@ def measure_loader(args: argparse.Namespace) -> None:
         list(loader)  # starts the workers
         start = time.perf_counter()
         num_clips = sum(len(batch["labels"]) for batch in loader)
-        print(f"{workers:>7}  {num_clips / (time.perf_counter() - start):>7.1f}", flush=True)
+        figures.add("loader", workers=workers, clips_per_second=num_clips / (time.perf_counter() - start))
 
 
 def main() -> None:
@@ -170,10 +175,10 @@ def main() -> None:
     args = parser.parse_args()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    print(describe_machine())
-    measure_models(args)
-    if args.workers:
-        measure_loader(args)
+    with Figures("training") as figures:
+        measure_models(figures, args)
+        if args.workers:
+            measure_loader(figures, args)
 
 
 if __name__ == "__main__":

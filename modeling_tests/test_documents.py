@@ -36,19 +36,13 @@ SHORTENED = {
     "python studies/temporal_order.py": "--train-clips 2 --test-clips 1 --epochs 1 --attention space_only "
     "--positions space_time",
     "python studies/labels_as_tokens.py": "--train-clips 2 --test-clips 1 --epochs 1 --cases 0",
-    "python benchmarks/forward.py": "--frames 2 --attention divided_space_time --dtypes float32 --modes inference "
-    "--repeats 1",
-    "python benchmarks/label_attention.py": "--preset fal-small --frames 1 --labels 10 --runs 1",
-    "python benchmarks/decode.py": "--runs 1 --long-seconds 20 --folder runs/decode",
-    "python benchmarks/training.py": "--frames 1 --batch-size 1 --steps 2 --turns 1 --workers 0 --folder runs/speed",
 }
-SLOW = ("python benchmarks/",)
 LEFT_OUT = {
     "fal convert openai/clip-vit-base-patch16": "the published weights are not at hand: what follows runs on a tiny "
     "model of the same kind in their place, and was not run with these weights",
     "python examples/fine_tuning/surveillance_manifest.py": "its clips do not come with the project",
     "python studies/open_labels.py": "its photographs do not come with the project; the study's own test runs it",
-    "python benchmarks/labeling.py": "it labels ten minutes of video many times, whatever its arguments",
+    "python benchmarks/": "the benchmarks' own test runs them, at tiny sizes",
     "fal convert laion/": "its weights are on the Hub",
     "fal convert facebook/": "its weights are on the Hub",
 }
@@ -95,11 +89,7 @@ SNIPPETS = [snippet for page in PAGES for snippet in find_snippets(page)]
 def parameters() -> list:
     """The snippets that run, as parameters of a test."""
     return [
-        pytest.param(
-            snippet,
-            id=f"{snippet.page}-{re.sub(r'[^A-Za-z0-9]+', '-', snippet.text[:60])}",
-            marks=[pytest.mark.slow] if snippet.text.startswith(SLOW) else [],
-        )
+        pytest.param(snippet, id=f"{snippet.page}-{re.sub(r'[^A-Za-z0-9]+', '-', snippet.text[:60])}")
         for snippet in SNIPPETS
         if not snippet.text.startswith(tuple(LEFT_OUT))
     ]
@@ -109,7 +99,7 @@ def parameters() -> list:
 def original(tmp_path_factory) -> Path:
     """What the pages name: videos, checkpoints to convert, and the published model, tiny, at its Hub id."""
     folder = tmp_path_factory.mktemp("documents")
-    for name in ("convert_checkpoint.py", "examples", "benchmarks", "studies"):
+    for name in ("convert_checkpoint.py", "examples", "studies"):
         (folder / name).symlink_to(ROOT / name)
     for name in ("video.mp4", "runs/sample.mp4", "videos/a.mp4", "more/deep/b.mkv", "c.mp4"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +133,7 @@ def folder_of(original, tmp_path_factory) -> Callable[[str], Path]:
     return find
 
 
-@pytest.mark.parametrize("start", [*SHORTENED, *SLOW, *LEFT_OUT])
+@pytest.mark.parametrize("start", [*SHORTENED, *LEFT_OUT])
 def test_the_documents_have_the_commands_that_are_named_here(start):
     assert any(snippet.text.startswith(start) for snippet in SNIPPETS)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from media_files import moving_frames, write_video
 
-from fal_hf import VideoLabeler
+from fal_hf import VideoLabeler, Views
 from fal_hf.bulk.collection import collect_records, score_message
 from fal_hf.bulk.decoding import read_messages
 from fal_hf.bulk.inputs import find_videos
@@ -18,6 +18,7 @@ from fal_hf.bulk.messages import (
     Ended,
     Failed,
     Opened,
+    Reused,
     Scored,
     ScoredMessage,
     ScoringFailed,
@@ -55,9 +56,9 @@ def test_a_message_does_not_change():
 
 def test_the_last_messages_are_those_after_which_nothing_comes():
     kinds = {*get_args(DecoderMessage), *get_args(ScoredMessage)}
-    assert kinds == {Opened, Batch, Scored, ScoringFailed, Ended, Failed}
+    assert kinds == {Opened, Batch, Scored, ScoringFailed, Reused, Ended, Failed}
     assert is_last(Ended()) and is_last(Failed("is empty"))
-    assert not any(map(is_last, (Opened(None), Batch([]), Scored(torch.zeros(1, 5)), ScoringFailed("no"))))
+    assert not any(map(is_last, (Opened(None), Batch([]), Scored(torch.zeros(1, 5)), ScoringFailed("no"), Reused(0))))
 
 
 def test_messages_become_a_record(labeler, video):
@@ -66,6 +67,22 @@ def test_messages_become_a_record(labeler, video):
     assert record == labeler(video.name).to_dict()
     with pytest.raises(TypeError, match="expected a scored message, got Batch"):
         list(collect_records(labeler, [(video, Batch([]))], top_k=5))
+
+
+def test_windows_that_are_not_scored_are_in_the_record(tiny_checkpoint, tmp_path):
+    views = Views(windows=True, window_seconds=0.2, reuse_static=6.0)
+    labeler = VideoLabeler.from_pretrained(tiny_checkpoint, views=views)
+    frames = moving_frames(20)
+    still = np.concatenate([frames[:10], frames[9:10].repeat(20, axis=0)])
+    (video,) = find_videos([str(write_video(tmp_path / "still.mp4", still))])
+    messages = list(read_messages(labeler.reader, video))
+    assert [type(message) for message in messages] == [Opened, Reused, Reused, Reused, Batch, Ended]
+    assert pickle.loads(pickle.dumps(messages[1])) == Reused(2)
+    scored = [(video, score_message(labeler, video, message)) for message in messages]
+    ((_, record),) = collect_records(labeler, scored, top_k=5)
+    assert record == labeler(video.name).to_dict()
+    assert record["num_reused_windows"] == 3 and len(record["windows"]) == 6
+    assert record["windows"][-1]["labels"] == record["windows"][2]["labels"] != record["windows"][1]["labels"]
 
 
 def test_the_first_failure_is_the_one_that_is_told(labeler, video):

@@ -33,6 +33,15 @@ def test_a_run_is_described_by_what_its_records_depend_on(tiny_checkpoint):
         assert run[name] != described[name]
 
 
+def test_reuse_of_static_windows_is_of_the_run_where_it_is_used(tiny_checkpoint):
+    def described(**views) -> dict:
+        labeler = VideoLabeler.from_pretrained(tiny_checkpoint, views=Views(windows=True, **views))
+        return describe_run(labeler, top_k=5)["views"]
+
+    assert "reuse_static" not in described()  # as in the journals of runs that did not know it
+    assert described(reuse_static=6.0) == {**described(), "reuse_static": 6.0} != described(reuse_static=7.0)
+
+
 def test_a_hierarchy_of_the_checkpoint_is_that_of_the_run(tiny_checkpoint, tmp_path):
     model = FALVideoClassifierForVideoClassification.from_pretrained(tiny_checkpoint)
     model.config.label_hierarchy = {"a": "vowel"}

@@ -167,6 +167,49 @@ def test_a_source_is_opened_again_after_its_end_where_that_is_asked_for(labeler,
     assert starts != sorted(starts)  # from 0 again
 
 
+@pytest.fixture
+def camera(tmp_path):
+    """Two seconds of a camera that stands, with grain, then a second in which it moves."""
+    rng, moving = np.random.default_rng(0), moving_frames(25)
+    still = [np.clip(moving[0] + rng.normal(0, 2, (48, 64, 1)), 0, 255).astype(np.uint8) for _ in range(50)]
+    return str(write_video(tmp_path / "camera.ts", [*still, *moving]))
+
+
+def test_a_window_that_shows_what_an_earlier_one_did_has_its_labels(labeler, camera):
+    score, sizes = labeler.score, []
+    labeler.score = lambda batch: sizes.append(len(batch[0])) or score(batch)
+    options = {"window_seconds": 0.4, "hop_seconds": 0.2}
+    *windows, _ = watch(labeler, [camera], reuse_static=6.0, **options)
+    still = [window for window in windows if window.end_seconds < 1.9]
+    assert [window.is_reused for window in still] == [False] + [True] * (len(still) - 1) and len(still) >= 3
+    assert all(window.labels == still[0].labels for window in still)
+    last = windows[-1]
+    assert not last.is_reused and last.labels != still[0].labels
+    assert sum(sizes) == sum(not window.is_reused for window in windows) < len(windows)
+    *windows, _ = watch(labeler, [camera], **options)
+    assert not any(window.is_reused for window in windows)
+
+
+def test_each_stream_has_its_own_window_to_reuse(labeler, camera, videos):
+    events = list(watch(labeler, [camera, videos[0]], window_seconds=0.4, hop_seconds=0.2, reuse_static=6.0))
+    windows = [event for event in events if isinstance(event, WatchedWindow)]
+    reused = {
+        source: [window.is_reused for window in windows if window.source == source] for source in (camera, videos[0])
+    }
+    assert any(reused[camera]) and not any(reused[videos[0]])
+
+
+def test_the_share_of_windows_that_were_reused_is_told(tiny_checkpoint, camera, capsys):
+    run = ["watch", camera, "--model", str(tiny_checkpoint), "--window", "0.4", "--reuse-static"]
+    assert main(run) == 0
+    output = capsys.readouterr()
+    *windows, _ = map(json.loads, output.out.splitlines())
+    num_reused = sum(window["is_reused"] for window in windows)
+    assert f"fal: {num_reused} of {len(windows)} windows (" in output.err and num_reused > 0
+    assert main(run[:-1]) == 0
+    assert "took over" not in capsys.readouterr().err
+
+
 def test_wrong_usage_is_one_line(tiny_checkpoint, capsys):
     run = ["watch", "--model", str(tiny_checkpoint)]
     assert main([*run, *["a.ts"] * 9]) == 2

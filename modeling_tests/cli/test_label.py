@@ -112,6 +112,26 @@ def test_json_has_windows_and_segments_with_a_timeline(tiny_checkpoint, videos, 
     assert record["segments"][-1]["end_seconds"] == record["duration_seconds"] == pytest.approx(0.8)
 
 
+def test_windows_that_were_reused_are_told_and_part_of_the_run(tiny_checkpoint, tmp_path, capsys):
+    frames = moving_frames(20)
+    still = str(write_video(tmp_path / "still.mp4", [*frames[:10], *[frames[9]] * 20]))
+    run = ["label", still, "--model", str(tiny_checkpoint), "--timeline", "--window", "0.2", "--reuse-static"]
+    told = "fal: 3 of 6 windows (50%) took over the scores of an earlier one"
+    assert main([*run, "--json"]) == 0
+    printed = capsys.readouterr()
+    record = json.loads(printed.out)
+    assert record["num_reused_windows"] == 3 and told in printed.err
+    output = str(tmp_path / "labels.jsonl")
+    for workers in ("0", "1"):
+        assert main([*run, "--output", output, "--workers", workers]) == 0
+        printed = capsys.readouterr()
+        assert (told in printed.err) is (workers == "0")  # the second run has nothing left to do
+    assert json.loads((tmp_path / "labels.jsonl").read_text()) == record
+    for other in (run[:-1], [*run, "--static-levels", "5"]):
+        assert main([*other, "--output", output]) == 2
+        assert "reuse_static" in capsys.readouterr().err
+
+
 def test_an_output_takes_the_format_of_its_suffix(tiny_checkpoint, videos, tmp_path, capsys):
     for name in ("labels.csv", "labels.parquet", "labels.json", "labels.jsonl", "{name}.vtt"):
         run = ["label", *videos, "--model", str(tiny_checkpoint), "--output", str(tmp_path / name), "--workers", "0"]

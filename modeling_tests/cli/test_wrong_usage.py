@@ -200,6 +200,11 @@ GIVEN_LABELS = [
     ["--prompt", "{}"],
     ["--multi-label"],
 ]
+# Behind `fal label a.mp4 --timeline` and `fal watch a.mp4`.
+STATIC_LEVELS = [
+    ["--static-levels", "6"],
+    *(["--reuse-static", *case] for case in each("--static-levels", "256", *NO_NUMBERS)),
+]
 # Behind `fal label a.mp4 --labels "one, two"`.
 HIERARCHIES_OF_LABELS = [*HIERARCHIES, "good.json"]
 # Behind `fal label a.mp4`.
@@ -222,6 +227,8 @@ LABEL = [
     *(["--timeline", *case] for case in each("--min-length", "nan", "inf", "-1", "x", "")),
     ["--timeline", "--window", "1", "--hop", "2"],
     *([name, "0.1"] for name in ("--window", "--hop", "--threshold", "--hysteresis", "--min-length")),
+    ["--reuse-static"],
+    *(["--timeline", *case] for case in STATIC_LEVELS),
     *each("--hierarchy", *HIERARCHIES),
     *each("--output", "", ".", "empty", "empty/", "gone/", "labels", "labels.xlsx", ".jsonl", os.devnull),
     *each("--output", "folder.jsonl", "file/labels.jsonl", "labels.jsonl/", "{name}.jsonl", "folder_journal.jsonl"),
@@ -260,6 +267,7 @@ WATCH = [
     *each("--window", *NO_NUMBERS),
     *each("--hop", *NO_NUMBERS),
     *each("--reconnect", "1e300", *NO_NUMBERS),
+    *STATIC_LEVELS,
     [""],
     ["nothing://x"],
     ["a.mp4"] * 8,

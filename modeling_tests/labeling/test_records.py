@@ -34,7 +34,7 @@ PLAIN = {
     "schema_version": SCHEMA_VERSION,
 }
 TIMELINE = {**PLAIN, "start_seconds": 0.0, "end_seconds": 4.0, "parents": [LABEL], "windows": [WINDOW]}
-TIMELINE["segments"] = [SEGMENT]
+TIMELINE |= {"segments": [SEGMENT], "num_reused_windows": 1}
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,7 @@ def test_what_is_known_as_a_record_can_be_written(tmp_path, name):
         {"segments": [{**SEGMENT, "end_seconds": None}]},
         {"windows": [{**WINDOW, "labels": []}]},
         {"parents": [None]},
+        {"num_reused_windows": "1"},
         {"error": "both"},
         {"more": 1},
     ],

@@ -16,6 +16,7 @@ from .messages import (
     Ended,
     Failed,
     Opened,
+    Reused,
     Scored,
     ScoredMessage,
     ScoringFailed,
@@ -80,6 +81,7 @@ class _Gathered:
 
     opened: Opened = field(init=False)  # comes first of a video that does not fail
     scores: list[torch.Tensor] = field(default_factory=list)
+    reused: list[int] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
     def add(self, message: ScoredMessage) -> None:
@@ -88,6 +90,8 @@ class _Gathered:
                 self.opened = message
             case Scored(scores):
                 self.scores.append(scores)
+            case Reused(number):
+                self.reused.append(number)
             case ScoringFailed(reason) | Failed(reason):
                 self.errors.append(reason)
             case Ended():
@@ -98,7 +102,8 @@ class _Gathered:
     def make_record(self, labeler: VideoLabeler, video: VideoInput, top_k: int) -> Record:
         if self.errors:
             return failed_record(video.name, self.errors[0], video.stretch)
-        return labeler.summarize(video.name, self.opened.layout, self.scores, top_k=top_k).to_dict()
+        options = {"reused": self.reused, "top_k": top_k}
+        return labeler.summarize(video.name, self.opened.layout, self.scores, **options).to_dict()
 
 
 __all__ = ["collect_records", "label_collection", "score_message"]

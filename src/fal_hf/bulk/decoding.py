@@ -13,11 +13,12 @@ from multiprocessing.connection import wait
 
 import torch
 
+from ..labeling.static_windows import ReusedWindow
 from ..labeling.views import ViewReader
 from ..model.video_source import available_cores, default_threads
 from .inputs import VideoInput, opened_input, reason_of
 from .limits import MOST_BYTES, DecodeLimits
-from .messages import Batch, DecoderMessage, Ended, Failed, Opened, is_last
+from .messages import Batch, DecoderMessage, Ended, Failed, Opened, Reused, is_last
 
 # The system cannot wait for weeks.
 LONGEST_WAIT_SECONDS = 3600.0
@@ -55,8 +56,8 @@ def read_messages(reader: ViewReader, video: VideoInput) -> Iterator[DecoderMess
         with opened_input(video.source) as opened, reader.open(opened) as file:
             plan = reader.plan(file, video.stretch)
             yield Opened(plan.layout)
-            for views in reader.read(file, plan):
-                yield Batch(views)
+            for part in reader.read(file, plan):
+                yield Reused(part.number) if isinstance(part, ReusedWindow) else Batch(part)
         yield Ended()
     except Exception as error:  # whatever one file does, the others are labeled
         yield Failed(reason_of(error, video.name))

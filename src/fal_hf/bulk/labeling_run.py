@@ -30,11 +30,16 @@ Engine = Literal["local", "ray"]
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a run is: its videos, those that are done, and those of them that failed."""
+    """
+    How far a run is: its videos, those that are done, and those of them that failed; of the videos that this call has
+    labeled, their windows and those that took over the scores of an earlier one.
+    """
 
     num_videos: int
     num_done: int = 0
     num_failed: int = 0
+    num_windows: int = 0
+    num_reused_windows: int = 0
 
     @property
     def num_labeled(self) -> int:
@@ -43,7 +48,13 @@ class Progress:
 
     def after(self, record: Record) -> "Progress":
         """One video further."""
-        return replace(self, num_done=self.num_done + 1, num_failed=self.num_failed + ("error" in record))
+        return replace(
+            self,
+            num_done=self.num_done + 1,
+            num_failed=self.num_failed + ("error" in record),
+            num_windows=self.num_windows + len(record.get("windows", ())),
+            num_reused_windows=self.num_reused_windows + record.get("num_reused_windows", 0),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """What is said of a video on its way from its decoder to its record; each can be pickled.
 
-A video is [`Opened`], gives any number of batches and is [`Ended`]; at any place it may instead have [`Failed`]. The
-model puts [`Scored`], or [`ScoringFailed`], in the place of each [`Batch`].
+A video is [`Opened`], gives any number of batches and of windows that are [`Reused`], and is [`Ended`]; at any place
+it may instead have [`Failed`]. The model puts [`Scored`], or [`ScoringFailed`], in the place of each [`Batch`].
 """
 
 from dataclasses import dataclass
@@ -26,6 +26,13 @@ class Batch:
     """Some clips: one float32 array a scale, (clips, crops, T, C, H, W)."""
 
     views: "list[np.ndarray]"
+
+
+@dataclass(frozen=True)
+class Reused:
+    """A window that is in no batch: it takes over the scores of the window of this number among those that are."""
+
+    number: int
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,8 @@ class Failed:
     reason: str
 
 
-DecoderMessage = Opened | Batch | Ended | Failed
-ScoredMessage = Opened | Scored | ScoringFailed | Ended | Failed
+DecoderMessage = Opened | Batch | Reused | Ended | Failed
+ScoredMessage = Opened | Scored | ScoringFailed | Reused | Ended | Failed
 
 
 def is_last(message: DecoderMessage | ScoredMessage) -> bool:
@@ -69,6 +76,7 @@ __all__ = [
     "Ended",
     "Failed",
     "Opened",
+    "Reused",
     "Scored",
     "ScoredMessage",
     "ScoringFailed",

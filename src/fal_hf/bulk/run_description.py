@@ -22,12 +22,15 @@ def describe_run(labeler: VideoLabeler, *, top_k: int) -> dict[str, Any]:
     How fast they come (workers, batches, device) is left out.
     """
     config = labeler.model.config.to_dict()
+    views = asdict(labeler.views)
+    if labeler.views.reuse_static is None:
+        del views["reuse_static"]  # which runs from before it was there did not know
     return {
         **describe_weights(labeler),
         "config": {name: value for name, value in config.items() if name not in UNRELATED_KEYS},
         "processor": labeler.processor.to_dict(),
         "dtype": str(labeler.model.dtype).removeprefix("torch."),
-        "views": asdict(labeler.views),
+        "views": views,
         "timeline": asdict(labeler.timeline),
         "hierarchy": labeler.hierarchy and labeler.hierarchy.parents,
         "top_k": top_k,

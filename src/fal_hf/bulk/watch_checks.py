@@ -4,6 +4,7 @@ import math
 import threading
 from collections.abc import Sequence
 
+from ..labeling.options import check_levels
 from ..model.video_source import LIVE_PROTOCOLS
 
 MAX_SOURCES = 8
@@ -16,6 +17,7 @@ def check_watch(
     window_seconds: float | None = None,
     hop_seconds: float | None = None,
     reconnect_seconds: float | None = None,
+    reuse_static: float | None = None,
 ) -> None:
     """Refuses, by a ValueError, what `watching.watch` cannot do: see there."""
     if not 1 <= len(sources) <= MAX_SOURCES:
@@ -32,6 +34,8 @@ def check_watch(
         raise ValueError(
             f"reconnect: expected a positive time until a source is opened again, got {reconnect_seconds} seconds"
         )
+    if reuse_static is not None:
+        check_levels(reuse_static)
 
 
 __all__ = ["check_watch"]

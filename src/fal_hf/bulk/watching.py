@@ -37,6 +37,7 @@ class WatchedWindow:
         labels: The best labels, by falling score.
         latency_seconds: From the arrival of the window's last frame to its labels.
         drop_rate: Share of the frames so far, of those that a clip needs, that no window held.
+        is_reused: Whether the labels are those of an earlier window, which showed the same.
     """
 
     source: str
@@ -45,6 +46,7 @@ class WatchedWindow:
     labels: list[Label]
     latency_seconds: float
     drop_rate: float
+    is_reused: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The same as a dictionary that `json.dumps` takes, with `schema_version` in it."""
@@ -70,6 +72,7 @@ def watch(
     window_seconds: float | None = None,
     hop_seconds: float | None = None,
     reconnect_seconds: float | None = None,
+    reuse_static: float | None = None,
     top_k: int = 5,
 ) -> Iterator[WatchedWindow | EndOfStream]:
     """
@@ -86,22 +89,31 @@ def watch(
         hop_seconds: Distance of two windows' ends where the machine keeps up; None: half a window.
         reconnect_seconds: How long after its end or failure a source is opened again, its times from 0 on; None:
             it is not.
+        reuse_static: By how many levels a window may differ from the last one of its stream that was scored to take
+            over its labels, as in [`Views`]; None: all windows are scored.
         top_k: How many labels a window has at most.
 
     Yields:
         Windows as they are labeled, and an end for each stream, each time it ends.
 
     Raises:
-        ValueError: too few or too many sources, a URL of another scheme, or lengths that are not positive and finite.
+        ValueError: too few or too many sources, a URL of another scheme, lengths that are not positive and finite, or
+            levels that no pixels have.
     """
-    check_watch(sources, window_seconds=window_seconds, hop_seconds=hop_seconds, reconnect_seconds=reconnect_seconds)
+    check_watch(
+        sources,
+        window_seconds=window_seconds,
+        hop_seconds=hop_seconds,
+        reconnect_seconds=reconnect_seconds,
+        reuse_static=reuse_static,
+    )
     if window_seconds is None:
         window_seconds = default_window_seconds(labeler.processor)
     hop_seconds = window_seconds / 2 if hop_seconds is None else hop_seconds
     news = threading.Event()
 
     def make_stream(source: str, *, delay_seconds: float = 0.0) -> _Stream:
-        return _Stream(source, labeler, window_seconds, hop_seconds, news, delay_seconds)
+        return _Stream(source, labeler, window_seconds, hop_seconds, reuse_static, news, delay_seconds)
 
     streams = [make_stream(source) for source in sources]
     try:
@@ -124,20 +136,22 @@ def watch(
 
 
 def _label_newest(labeler: VideoLabeler, streams: list["_Stream"], top_k: int) -> Iterator[WatchedWindow]:
-    """One batch of the newest window of each stream that has a new one."""
+    """One batch of the newest window of each stream that has a new one, but for those in which nothing is new."""
     windows = [(stream, window) for stream in streams if (window := stream.take_newest()) is not None]
-    if not windows:
-        return
-    clips = torch.stack([torch.stack([frame.pixels for frame in window], dim=1) for _, window in windows])
-    scores = labeler.score([clips.numpy()])
-    for (stream, window), probabilities in zip(windows, scores, strict=True):
+    changed = {stream: window for stream, window in windows if not stream.is_static(window)}
+    if changed:
+        clips = torch.stack([torch.stack([frame.pixels for frame in window], dim=1) for window in changed.values()])
+        for stream, scores in zip(changed, labeler.score([clips.numpy()]), strict=True):
+            stream.scores = scores
+    for stream, window in windows:
         yield WatchedWindow(
             source=stream.source,
             start_seconds=window[0].seconds,
             end_seconds=window[-1].seconds,
-            labels=best_labels(labeler.names, probabilities, top_k),
+            labels=best_labels(labeler.names, stream.scores, top_k),
             latency_seconds=time.monotonic() - window[-1].arrived,
             drop_rate=stream.drop_rate,
+            is_reused=stream not in changed,
         )
 
 
@@ -160,6 +174,7 @@ class _Stream(threading.Thread):
         labeler: VideoLabeler,
         window_seconds: float,
         hop_seconds: float,
+        reuse_static: float | None,
         news: threading.Event,
         delay_seconds: float,
     ):
@@ -169,6 +184,8 @@ class _Stream(threading.Thread):
         self.num_frames = labeler.processor.num_frames
         self.interval_seconds = window_seconds / self.num_frames
         self.hop_seconds = hop_seconds
+        self.static = None if reuse_static is None else self.reader.make_static(reuse_static)
+        self.scores = torch.empty(0)  # (num_labels,), those of the last window that was scored
         self.news = news
         self.delay_seconds = delay_seconds
         self.frames: deque[_Frame] = deque(maxlen=self.num_frames)
@@ -226,6 +243,10 @@ class _Stream(threading.Thread):
             self.num_dropped += window[-1].number - self.last_number - held
             self.last_number, self.last_end = window[-1].number, window[-1].seconds
             return window
+
+    def is_static(self, window: list[_Frame]) -> bool:
+        """Whether a window may take over the scores of an earlier one."""
+        return self.static is not None and self.static.is_static([frame.pixels for frame in window])
 
     @property
     def drop_rate(self) -> float:

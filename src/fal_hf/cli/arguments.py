@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -125,6 +126,44 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_reuse_options(parser: argparse._ActionsContainer) -> None:
+    """Adds the options of windows in which nothing changes."""
+    parser.add_argument(
+        "--reuse-static",
+        action="store_true",
+        help="windows that look like the last one that went through the model take over its scores",
+    )
+    parser.add_argument(
+        "--static-levels",
+        type=float,
+        metavar="LEVELS",
+        help="by how much a patch of those may differ, of 255: more for a noisy camera, less for what is small and "
+        "moves (default: 6)",
+    )
+
+
+def reuse_levels(arguments: argparse.Namespace) -> float | None:
+    """What `Views` and `watch` take for windows in which nothing changes."""
+    from ..labeling.options import STATIC_LEVELS, check_levels
+
+    if not arguments.reuse_static:
+        if arguments.static_levels is not None:
+            raise UsageError("expected --reuse-static with --static-levels")
+        return None
+    levels = STATIC_LEVELS if arguments.static_levels is None else arguments.static_levels
+    with as_usage_error(ValueError):
+        check_levels(levels)
+    return levels
+
+
+def print_reuse(num_reused: int, num_windows: int) -> None:
+    """Tells on standard error how many windows, if there are any, took over scores."""
+    if num_windows:
+        share = num_reused / num_windows
+        text = f"fal: {num_reused} of {num_windows} windows ({share:.0%}) took over the scores of an earlier one"
+        print(text, file=sys.stderr)
+
+
 def given_labels(arguments: argparse.Namespace) -> dict[str, Any]:
     """What a labeler takes of the labels that a command gives, checked."""
     from ..model.label_names import find_labels
@@ -146,6 +185,7 @@ def given_labels(arguments: argparse.Namespace) -> dict[str, Any]:
 __all__ = [
     "UsageError",
     "add_model_options",
+    "add_reuse_options",
     "as_usage_error",
     "describe_error",
     "filled",
@@ -154,5 +194,7 @@ __all__ = [
     "positive_int",
     "positive_number",
     "print_line",
+    "print_reuse",
+    "reuse_levels",
     "scales",
 ]

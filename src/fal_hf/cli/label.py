@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .arguments import (
     UsageError,
     add_model_options,
+    add_reuse_options,
     as_usage_error,
     describe_error,
     filled,
@@ -20,6 +21,8 @@ from .arguments import (
     positive_int,
     positive_number,
     print_line,
+    print_reuse,
+    reuse_levels,
     scales,
 )
 from .loading import load_labeler
@@ -93,6 +96,7 @@ def add_view_options(parser: argparse.ArgumentParser) -> None:
         "--hysteresis", type=float, metavar="SCORE", help="how far below that it goes on (default: 0.1)"
     )
     timeline.add_argument("--min-length", type=float, metavar="SECONDS", help="shorter segments are left out")
+    add_reuse_options(timeline)
     timeline.add_argument(
         "--hierarchy",
         type=filled,
@@ -143,9 +147,11 @@ def label(arguments: argparse.Namespace) -> int:
     options, how = make_labeler_options(arguments), make_run_options(arguments)
     videos = find_inputs(arguments)
     load = partial(load_labeler, arguments, **options)
+    bar = ProgressBar(tells_reuse=arguments.reuse_static)
     if arguments.output is None:
-        return print_labels(load, videos, how, as_json=arguments.json)
-    return write_label_file(load, videos, {**how, "retry_failed": arguments.retry_failed}, output=arguments.output)
+        return print_labels(load, videos, how, bar, as_json=arguments.json)
+    how["retry_failed"] = arguments.retry_failed
+    return write_label_file(load, videos, how, bar, output=arguments.output)
 
 
 def check_output_options(arguments: argparse.Namespace) -> None:
@@ -168,8 +174,10 @@ def make_labeler_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
     given = {"threshold": arguments.threshold, "hysteresis": arguments.hysteresis, "min_seconds": arguments.min_length}
     given = {name: value for name, value in given.items() if value is not None}
-    if not arguments.timeline and (given or (arguments.window, arguments.hop) != (None, None)):
-        raise UsageError("expected --timeline with --window, --hop, --threshold, --hysteresis and --min-length")
+    reuse_static = reuse_levels(arguments)
+    if not arguments.timeline and (given or (arguments.window, arguments.hop, reuse_static) != (None, None, None)):
+        options = "--window, --hop, --threshold, --hysteresis, --min-length and --reuse-static"
+        raise UsageError(f"expected --timeline with {options}")
     with as_usage_error(ValueError):
         views = Views(
             num_clips=arguments.num_clips,
@@ -178,6 +186,7 @@ def make_labeler_options(arguments: argparse.Namespace) -> dict[str, Any]:
             windows=arguments.timeline,
             window_seconds=arguments.window,
             hop_seconds=arguments.hop,
+            reuse_static=reuse_static,
         )
         timeline = Timeline(**given) if arguments.timeline else None
     labels = given_labels(arguments)
@@ -214,7 +223,9 @@ def find_inputs(arguments: argparse.Namespace) -> "list[VideoInput]":
         return find_videos(arguments.videos, manifest=arguments.manifest)
 
 
-def print_labels(load: "Load", videos: "list[VideoInput]", how: dict[str, Any], *, as_json: bool) -> int:
+def print_labels(
+    load: "Load", videos: "list[VideoInput]", how: dict[str, Any], bar: "ProgressBar", *, as_json: bool
+) -> int:
     """Prints the labels of each video in the order of the command."""
     from ..bulk.labeling_run import label_in_order
     from ..bulk.processes import Processes
@@ -223,21 +234,23 @@ def print_labels(load: "Load", videos: "list[VideoInput]", how: dict[str, Any], 
         raise UsageError("expected --output where several processes share the videos")
     show = json.dumps if as_json else format_table
     num_failed = 0
-    with closing(ProgressBar()) as bar, as_usage_error(ImportError):
+    with closing(bar), as_usage_error(ImportError):
         for record in label_in_order(load, videos, on_progress=bar.update, **how):
             num_failed += "error" in record
             bar.print(show(record))
     return 1 if num_failed else 0
 
 
-def write_label_file(load: "Load", videos: "list[VideoInput]", how: dict[str, Any], *, output: str) -> int:
+def write_label_file(
+    load: "Load", videos: "list[VideoInput]", how: dict[str, Any], bar: "ProgressBar", *, output: str
+) -> int:
     """Labels what an earlier run has not, and writes the output when all is done."""
     from ..bulk.journal import JournalError, journal_path
     from ..bulk.labeling_run import label_to_file
     from ..labeling.label_files import OutputError
 
     try:
-        with closing(ProgressBar()) as bar, as_usage_error(OutputError, JournalError, ImportError):
+        with closing(bar), as_usage_error(OutputError, JournalError, ImportError):
             result = label_to_file(load, videos, output, on_progress=bar.update, **how)
     except OSError as error:
         journal = journal_path(output)
@@ -251,13 +264,19 @@ def write_label_file(load: "Load", videos: "list[VideoInput]", how: dict[str, An
 
 
 class ProgressBar:
-    """Videos done, on standard error where that is a terminal; failures show beside speed and time left."""
+    """
+    Videos done, on standard error where that is a terminal; failures show beside speed and time left. With
+    `tells_reuse` a line in the end says how many windows took over scores.
+    """
 
-    def __init__(self):
+    def __init__(self, *, tells_reuse: bool = False):
+        self.tells_reuse = tells_reuse
         self.bar: tqdm | None = None
+        self.progress: Progress | None = None
 
     def update(self, progress: "Progress") -> None:
         """Shows how far the run is."""
+        self.progress = progress
         if self.bar is None:
             self.bar = self._begin(progress)
         if progress.num_failed:
@@ -280,6 +299,8 @@ class ProgressBar:
     def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
+        if self.tells_reuse and self.progress is not None:
+            print_reuse(self.progress.num_reused_windows, self.progress.num_windows)
 
 
 def format_table(record: "Record") -> str:

@@ -3,7 +3,16 @@
 import argparse
 import json
 
-from .arguments import add_model_options, as_usage_error, filled, given_labels, print_line
+from .arguments import (
+    add_model_options,
+    add_reuse_options,
+    as_usage_error,
+    filled,
+    given_labels,
+    print_line,
+    print_reuse,
+    reuse_levels,
+)
 from .loading import load_labeler
 
 
@@ -31,6 +40,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--reconnect", type=float, metavar="SECONDS", help="open a source again so long after it ended or failed"
     )
+    add_reuse_options(parser)
     parser.set_defaults(run=watch)
 
 
@@ -42,6 +52,7 @@ def watch(arguments: argparse.Namespace) -> int:
         "window_seconds": arguments.window,
         "hop_seconds": arguments.hop,
         "reconnect_seconds": arguments.reconnect,
+        "reuse_static": reuse_levels(arguments),
     }
     with as_usage_error(ValueError):
         check_watch(arguments.sources, **options)
@@ -50,10 +61,18 @@ def watch(arguments: argparse.Namespace) -> int:
     from ..bulk.watching import EndOfStream
     from ..bulk.watching import watch as watch_streams
 
-    num_failed = 0
-    for event in watch_streams(labeler, arguments.sources, top_k=arguments.top_k, **options):
-        print_line(json.dumps(event.to_dict()))
-        num_failed += isinstance(event, EndOfStream) and event.error is not None
+    num_failed = num_windows = num_reused = 0
+    try:
+        for event in watch_streams(labeler, arguments.sources, top_k=arguments.top_k, **options):
+            print_line(json.dumps(event.to_dict()))
+            if isinstance(event, EndOfStream):
+                num_failed += event.error is not None
+            else:
+                num_windows += 1
+                num_reused += event.is_reused
+    finally:  # Ctrl-C is how a watch of cameras ends
+        if arguments.reuse_static:
+            print_reuse(num_reused, num_windows)
     return 1 if num_failed else 0
 
 

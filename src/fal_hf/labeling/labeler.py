@@ -33,6 +33,7 @@ from .aggregation import (
 )
 from .options import read_parents
 from .records import SCHEMA_VERSION
+from .static_windows import ReusedWindow
 from .views import ViewLayout, ViewReader, Views
 
 # Patches that go through a model at once on a CPU: so many keep its cores busy, more only take memory.
@@ -73,6 +74,7 @@ class VideoLabels:
         parents: With a label hierarchy: all parents, by falling score.
         windows: With a timeline: the best labels of each window, in the order of time.
         segments: With a timeline: the stretches of the video that have a label, by start.
+        num_reused_windows: With `Views(reuse_static=...)`: how many windows took over the scores of an earlier one.
     """
 
     video: str
@@ -85,15 +87,16 @@ class VideoLabels:
     parents: list[Label] | None = None
     windows: list[WindowLabels] | None = None
     segments: list[Segment] | None = None
+    num_reused_windows: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """
         The same as a dictionary that `json.dumps` takes, with `schema_version` in it.
 
-        What was not asked for (a stretch, `parents`, `windows`, `segments`) is not in it.
+        What was not asked for (a stretch, `parents`, `windows`, `segments`, `num_reused_windows`) is not in it.
         """
         record = {**asdict(self), "schema_version": SCHEMA_VERSION}
-        optional = ("start_seconds", "end_seconds", "parents", "windows", "segments")
+        optional = ("start_seconds", "end_seconds", "parents", "windows", "segments", "num_reused_windows")
         return {name: value for name, value in record.items() if name not in optional or value is not None}
 
 
@@ -281,8 +284,14 @@ class VideoLabeler:
             raise ValueError(f"expected top_k >= 1, got {top_k}")
         with self.reader.open(video) as file:
             plan = self.reader.plan(file, stretch)
-            scores = [self.score(batch) for batch in self.reader.read(file, plan)]
-        return self.summarize(file.name, plan.layout, scores, top_k=top_k)
+            scores: list[torch.Tensor] = []
+            reused: list[int] = []
+            for part in self.reader.read(file, plan):
+                if isinstance(part, ReusedWindow):
+                    reused.append(part.number)
+                else:
+                    scores.append(self.score(part))
+        return self.summarize(file.name, plan.layout, scores, reused=reused, top_k=top_k)
 
     @torch.inference_mode()
     def score(self, batch: Sequence[np.ndarray]) -> torch.Tensor:
@@ -307,7 +316,13 @@ class VideoLabeler:
         return label_probabilities(logits, self.model.config.problem_type).cpu().unflatten(0, pixels.shape[:2])
 
     def summarize(
-        self, video: str, layout: ViewLayout, scores: Sequence[torch.Tensor], *, top_k: int = 5
+        self,
+        video: str,
+        layout: ViewLayout,
+        scores: Sequence[torch.Tensor],
+        *,
+        reused: Sequence[int] = (),
+        top_k: int = 5,
     ) -> VideoLabels:
         """
         The labels of a video from the scores of its clips.
@@ -316,9 +331,10 @@ class VideoLabeler:
             video: What to call it.
             layout: What they stand for.
             scores: The scores of its batches, in their order, from [`score`].
+            reused: For each window that was not scored the number of that whose scores it takes over.
             top_k: How many labels to return at most, for the video and for each window.
         """
-        by_clip = torch.cat(list(scores))
+        by_clip = with_reused(torch.cat(list(scores)), reused, num_clips=layout.num_clips)
         mean = by_clip.mean(dim=0)
         result: dict[str, Any] = {
             "labels": best_labels(self.names, mean, top_k),
@@ -332,6 +348,8 @@ class VideoLabeler:
         if self.hierarchy is not None:
             parents = self.hierarchy.scores(mean, self.model.config.problem_type)
             result["parents"] = best_labels(self.hierarchy.labels, parents, len(parents))
+        if self.views.reuse_static is not None:
+            result["num_reused_windows"] = len(reused)
         if layout.windows is not None:
             by_window = by_clip.unflatten(0, (-1, layout.num_clips)).mean(dim=1)
             result["windows"] = [
@@ -399,6 +417,13 @@ def aligned(tensor: torch.Tensor) -> torch.Tensor:
     where their factors lie, and the scores of a video are to be the same in every process.
     """
     return tensor if tensor.data_ptr() % 64 == 0 else tensor.clone()
+
+
+def with_reused(by_clip: torch.Tensor, reused: Sequence[int], *, num_clips: int) -> torch.Tensor:
+    """The scores of all windows' clips, (clips, num_labels), from those of the windows that were scored."""
+    by_window = by_clip.unflatten(0, (-1, num_clips))
+    times = 1 + torch.bincount(torch.tensor(reused, dtype=torch.long), minlength=len(by_window))
+    return by_window.repeat_interleave(times, dim=0).flatten(0, 1)
 
 
 def best_labels(names: Sequence[str], scores: torch.Tensor, top_k: int) -> list[Label]:

@@ -9,6 +9,8 @@ from ..model.label_space import read_parents
 
 # The five scales of the paper, section 4.
 PAPER_SCALES = (0.6, 0.8, 1.0, 1.2, 1.4)
+# By how much a patch of a camera that stands differs, in levels of 8 bits, for the noise of its sensor and its codec.
+STATIC_LEVELS = 6.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,9 @@ class Views:
         window_seconds: Length of a window; None: of one clip where the checkpoint names a distance of the frames,
             else 10 seconds.
         hop_seconds: Distance of two windows' beginnings; None: a window, no overlap.
+        reuse_static: A window in which no patch of the model differs by more than this from the last window that was
+            scored, in levels of 8 bits (mean absolute difference of the patch), takes over its scores;
+            `STATIC_LEVELS`, 6, is more than the noise of most cameras. None: all windows are scored.
 
     Raises:
         ValueError: a number is out of its range.
@@ -35,6 +40,7 @@ class Views:
     windows: bool = False
     window_seconds: float | None = None
     hop_seconds: float | None = None
+    reuse_static: float | None = None
 
     def __post_init__(self):
         if self.num_clips is not None and self.num_clips < 1:
@@ -54,6 +60,16 @@ class Views:
                 f"hop_seconds: expected at most window_seconds, {self.window_seconds}, got {self.hop_seconds}; "
                 "windows further apart leave out what is between them"
             )
+        if self.reuse_static is not None:
+            if not self.windows:
+                raise ValueError("reuse_static: expected windows=True with it, got windows=False")
+            check_levels(self.reuse_static)
+
+
+def check_levels(levels: float) -> None:
+    """Refuses, by a ValueError, what is no difference of pixels."""
+    if not 0 < levels <= 255:
+        raise ValueError(f"reuse_static: expected levels above 0 and up to 255, got {levels}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,4 +99,4 @@ class Timeline:
             raise ValueError(f"min_seconds: expected a number of at least 0, got {self.min_seconds}")
 
 
-__all__ = ["PAPER_SCALES", "Timeline", "Views", "read_parents"]
+__all__ = ["PAPER_SCALES", "STATIC_LEVELS", "Timeline", "Views", "check_levels", "read_parents"]

@@ -92,6 +92,7 @@ _is_labeled = _is_object(
         "parents": _is_list(_is_label),
         "windows": _is_list(_is_window),
         "segments": _is_list(_is_segment),
+        "num_reused_windows": _is_number,
     },
 )
 

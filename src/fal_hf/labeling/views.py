@@ -20,6 +20,7 @@ from ..model.video_info import WHOLE, Stretch, VideoInfo
 from ..model.video_processing_fal import FALVideoProcessor
 from ..model.video_source import reported
 from .options import PAPER_SCALES, Views
+from .static_windows import ReusedWindow, StaticWindows
 
 # Length of a window where the checkpoint names no distance of frames: the length of a Kinetics clip.
 DEFAULT_WINDOW_SECONDS = 10.0
@@ -105,6 +106,7 @@ class ViewReader:
             raise ValueError("num_crops: expected 1 with do_center_crop=False: this checkpoint takes whole frames")
         self.processor = processor
         self.views = views
+        self.patch_size = patch_size
         self.batch_size = batch_size
         self.num_threads = num_threads
         self._refuse_gaps()
@@ -148,23 +150,56 @@ class ViewReader:
             )
             return ViewPlan(clips=clips, layout=ViewLayout(**about, num_clips=len(clips.positions)))
 
-    def read(self, video: VideoFile, plan: ViewPlan) -> Iterator[list[np.ndarray]]:
+    def read(self, video: VideoFile, plan: ViewPlan) -> Iterator[list[np.ndarray] | ReusedWindow]:
         """
         The views of a plan, as their frames are decoded.
 
         Yields:
-            For at most `batch_size` clips at a time one float32 array a scale, (clips, crops, T, C, H, W).
+            For at most `batch_size` clips at a time one float32 array a scale, (clips, crops, T, C, H, W); with
+            `reuse_static` also the windows whose clips are in no batch.
 
         Raises:
             VideoError: (a `ValueError`) a frame cannot be read, or a clip is too short and must not be.
         """
         clips = read_clips(video, plan.clips, process=self._process)
-        while batch := list(islice(clips, self.batch_size)):
-            views = [[frame.views for frame in clip] for clip in batch]
-            yield [
-                torch.stack([torch.stack([frame[scale] for frame in clip], dim=1) for clip in views]).numpy()
-                for scale in range(len(self.settings))
-            ]
+        if self.views.reuse_static is not None:
+            clips = self._without_static(clips, plan.layout.num_clips, self.make_static(self.views.reuse_static))
+        batch: list[list[ProcessedFrame]] = []
+        for clip in clips:
+            if isinstance(clip, ReusedWindow):
+                yield clip
+                continue
+            batch.append(clip)
+            if len(batch) == self.batch_size:
+                yield self._stack(batch)
+                batch = []
+        if batch:
+            yield self._stack(batch)
+
+    def make_static(self, levels: float) -> StaticWindows:
+        """Tells the static windows of one video or stream; see [`Views`] for `levels`."""
+        return StaticWindows(self.processor, levels=levels, patch_size=self.patch_size)
+
+    @staticmethod
+    def _without_static(
+        clips: Iterator[list["ProcessedFrame"]], num_clips: int, static: StaticWindows
+    ) -> Iterator["list[ProcessedFrame] | ReusedWindow"]:
+        """The clips of the windows that are to be scored, and in the places of the others what those reuse."""
+        number = -1
+        while window := list(islice(clips, num_clips)):
+            if static.is_static([view for clip in window for frame in clip for view in frame.views]):
+                yield ReusedWindow(number)
+            else:
+                number += 1
+                yield from window
+
+    def _stack(self, clips: list[list["ProcessedFrame"]]) -> list[np.ndarray]:
+        """One array a scale, (clips, crops, T, C, H, W)."""
+        views = [[frame.views for frame in clip] for clip in clips]
+        return [
+            torch.stack([torch.stack([frame[scale] for frame in clip], dim=1) for clip in views]).numpy()
+            for scale in range(len(self.settings))
+        ]
 
     def process_frame(self, image: np.ndarray) -> torch.Tensor:
         """One frame, (H, W, 3) uint8, as (crops, C, H, W) float32 at the first scale."""

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, cast
 
 import numpy as np
 import torch
@@ -360,7 +360,8 @@ class EvaluationClips(ClipDataset):
         try:
             with self.open(index) as video:
                 plan = self.reader.plan(video, self.clips[index].stretch)
-                ((views,),) = self.reader.read(video, plan)  # (K, crops, T, C, h, w), all at once
+                batches = cast(Iterator[list[np.ndarray]], self.reader.read(video, plan))  # no windows to reuse
+                ((views,),) = batches  # (K, crops, T, C, h, w), all at once
         except VideoError as error:
             return self.left_out(index, error, (self.num_views,))
         return {"pixel_values": torch.from_numpy(views).flatten(0, 1), "labels": self.labels[index]}
