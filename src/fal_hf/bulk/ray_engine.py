@@ -18,7 +18,7 @@ import torch
 from ..labeling.labeler import VideoLabeler
 from ..labeling.records import Record
 from ..labeling.views import ViewReader
-from ..runtimes.onednn import CHOICE, choose_library
+from ..model.onednn import CHOICE, choose_library
 from .collection import collect_records, score_message
 from .decoding import decode_videos
 from .inputs import VideoInput
@@ -74,6 +74,7 @@ def label_on_ray(
     reader = copy.copy(labeler.reader)
     reader.num_threads = 1  # the CPU that a decoding actor asks for
     rows = [{"place": place, "video": pickle.dumps(video)} for place, video in known.items()]
+    library = choose_library(portable.model.config, portable.model.device, portable.model.dtype)
     messages = (
         # Blocks from the beginning: to divide them later needs a CPU that the actors may have taken.
         ray.data.from_items(rows, override_num_blocks=math.ceil(len(rows) / VIDEOS_AT_ONCE))
@@ -86,7 +87,7 @@ def label_on_ray(
         )
         .map_batches(
             _Scorer,
-            fn_constructor_args=(ray.put(portable), torch.get_num_threads(), choose_library(portable.model)),
+            fn_constructor_args=(ray.put(portable), torch.get_num_threads(), library),
             compute=ray.data.ActorPoolStrategy(size=max(1, num_gpus)),
             batch_size=MESSAGES_AT_ONCE,
             num_gpus=1 if num_gpus else None,

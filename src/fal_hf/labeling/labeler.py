@@ -11,10 +11,10 @@ import torch
 
 from ..model.label_space import check_labels
 from ..model.modeling_fal import FALSimilarityHead, FALVideoClassifierForVideoClassification
+from ..model.onednn import requested_library
 from ..model.video_file import Video
 from ..model.video_info import WHOLE, Stretch
 from ..model.video_processing_fal import FALVideoProcessor
-from ..runtimes.onednn import fast_linears, requested_library
 from .aggregation import (
     MULTI_LABEL,
     LabelHierarchy,
@@ -266,8 +266,7 @@ class VideoLabeler:
         at_once = len(pixel_values)
         if pixel_values.device.type == "cpu":
             at_once = max(1, CPU_PATCHES * self.model.config.patch_size**2 // pixel_values[0, :, 0].numel())
-        with fast_linears(self.model):
-            logits = torch.cat([self.model(part).logits for part in pixel_values.split(at_once)])
+        logits = torch.cat([self.model(part).logits for part in pixel_values.split(at_once)])
         return label_probabilities(logits, self.model.config.problem_type).cpu().unflatten(0, pixels.shape[:2])
 
     def summarize(

@@ -1,1 +1,0 @@
-"""How a model's products are computed on this machine."""
