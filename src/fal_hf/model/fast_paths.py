@@ -18,9 +18,10 @@ def is_eager(tensor: torch.Tensor) -> bool:
     """
     if torch.compiler.is_compiling():
         return False
+    device_type = tensor.device.type
     return type(tensor) is torch.Tensor and not (
         torch.jit.is_tracing()
-        or torch.is_autocast_enabled(tensor.device.type)
+        or (torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type))
         or torch.autograd.forward_ad._current_level >= 0
         or torch._C._are_functorch_transforms_active()
         or is_in_torch_dispatch_mode()

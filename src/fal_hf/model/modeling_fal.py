@@ -533,7 +533,9 @@ class FALAttentionStep(nn.Module):
         if neighborhood.free_axis is None or kwargs.get("output_attentions") or not self._can_part(hidden_states):
             return attend(hidden_states, grid)
         updates = {"has_cls": neighborhood.queries_cls, "has_patches": not cls_only}
-        return apply_to_cuts(attend, hidden_states, grid, neighborhood.free_axis, attention.qkv.out_features, **updates)
+        return apply_to_cuts(
+            attend, hidden_states, grid, neighborhood.free_axis, attention.qkv.out_features, **updates
+        )
 
     def _can_part(self, hidden_states: torch.Tensor) -> bool:
         linears = [self.attention.qkv, self.attention.o_proj, *([] if self.dense is None else [self.dense])]

@@ -44,7 +44,12 @@ class OneDnnLinears(TorchFunctionMode):
         if func is nn.functional.linear and not kwargs:
             inputs, weight, *_ = args
             is_plain = type(inputs) is torch.Tensor and type(weight) in (torch.Tensor, nn.Parameter)
-            if is_plain and inputs.dtype is weight.dtype is torch.float32 and inputs.device.type == "cpu":
+            if (
+                is_plain
+                and inputs.numel()
+                and inputs.dtype is weight.dtype is torch.float32
+                and inputs.device.type == "cpu"
+            ):
                 return multiply(*args)
         return func(*args, **(kwargs or {}))
 

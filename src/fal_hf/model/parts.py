@@ -2,8 +2,8 @@
 
 """
 Inference in parts on the CPU: what tokens do not share is computed for some of them at a time, so that results in
-between are small and stay in the processor's caches. Results differ by rounding alone, and those of a clip do not
-depend on the clips beside it.
+between are small and stay in the processor's caches. Results differ by rounding alone. A clip that is larger than a
+part shares none with the clips beside it.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,9 +37,7 @@ def split_clips(tokens: torch.Tensor, limit: int) -> Iterator[tuple[torch.Tensor
         yield tokens[clips], clips
 
 
-def apply_to_parts(
-    function: Callable[[torch.Tensor], torch.Tensor], tokens: torch.Tensor, width: int
-) -> torch.Tensor:
+def apply_to_parts(function: Callable[[torch.Tensor], torch.Tensor], tokens: torch.Tensor, width: int) -> torch.Tensor:
     """`function(tokens)` of tokens `(B, L, D)` that do not meet in it; its widest result has `width` numbers a token."""
     limit = count_tokens(width)
     if tokens[..., 0].numel() <= limit:
