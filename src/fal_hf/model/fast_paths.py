@@ -20,7 +20,7 @@ def is_eager(tensor: torch.Tensor) -> bool:
         return False
     device_type = tensor.device.type
     return type(tensor) is torch.Tensor and not (
-        torch.jit.is_tracing()
+        torch._C._get_tracing_state() is not None
         or (torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type))
         or torch.autograd.forward_ad._current_level >= 0
         or torch._C._are_functorch_transforms_active()

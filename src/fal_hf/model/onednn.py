@@ -84,7 +84,7 @@ LIBRARIES = {"torch": nullcontext, "onednn": OneDnnLinears}
 
 
 def on_fast_linears(forward: Callable) -> Callable:
-    """Lets the Linears of a FAL module's `forward`, whose first argument is tokens, run on oneDNN where it is faster."""
+    """Has the Linears of a module's `forward`, whose first argument is tokens, run on oneDNN where that is faster."""
 
     @functools.wraps(forward)
     def wrapper(self, tokens: torch.Tensor, *args, **kwargs):

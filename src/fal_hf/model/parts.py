@@ -9,6 +9,7 @@ part shares none with the clips beside it.
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from math import prod
+from typing import cast
 
 import torch
 
@@ -38,7 +39,7 @@ def split_clips(tokens: torch.Tensor, limit: int) -> Iterator[tuple[torch.Tensor
 
 
 def apply_to_parts(function: Callable[[torch.Tensor], torch.Tensor], tokens: torch.Tensor, width: int) -> torch.Tensor:
-    """`function(tokens)` of tokens `(B, L, D)` that do not meet in it; its widest result has `width` numbers a token."""
+    """`function(tokens)` of tokens `(B, L, D)` that do not meet in it; its widest result is `(B, L, width)`."""
     limit = count_tokens(width)
     if tokens[..., 0].numel() <= limit:
         return function(tokens)
@@ -82,7 +83,7 @@ def apply_to_cuts(
     for clips, place in split_clips(tokens, limit):
         for cut in cut_axis(grid, axis, limit):
             length = cut.stop - cut.start
-            part_grid = (*grid[:axis], length, *grid[axis + 1 :])
+            part_grid = cast(Grid, (*grid[:axis], length, *grid[axis + 1 :]))
             cls_place = cut if num_cls > 1 else slice(0, 1)
             patches = clips[:, num_cls:].unflatten(1, grid).narrow(1 + axis, cut.start, length)
             part = function(torch.cat([clips[:, cls_place], patches.flatten(1, 3)], dim=1), part_grid)
