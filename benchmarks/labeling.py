@@ -19,6 +19,7 @@ The allocator of the C library is set as `fal label` sets it, for both sides.
 """
 
 import argparse
+import os
 import shutil
 import statistics
 import subprocess
@@ -45,7 +46,7 @@ from fal_hf.bulk.inputs import find_videos
 from fal_hf.bulk.journal import Journal
 from fal_hf.labeling.label_files import FORMATS, write_labels
 from fal_hf.labeling.memory import keep_freed_memory
-from fal_hf.runtimes.onednn import OneDnnLinears, choose_library
+from fal_hf.model.onednn import CHOICE, choose_library
 
 NUM_FRAMES = 8
 PEAK = """
@@ -166,8 +167,8 @@ def measure_models(figures: Figures, checkpoint: Path, *, runs: int) -> None:
     pixel_values = torch.randn(1, NUM_FRAMES, 3, 224, 224)
     models = {
         "TimeSformer": (reference, nullcontext()),
-        "FAL": (ours, nullcontext()),
-        "FAL, oneDNN": (ours, OneDnnLinears()),
+        "FAL": (ours, patch.dict(os.environ, {CHOICE: "torch"})),
+        "FAL, oneDNN": (ours, patch.dict(os.environ, {CHOICE: "onednn"})),
     }
     seconds = defaultdict(list)
     for _ in range(runs + 1):
@@ -178,7 +179,7 @@ def measure_models(figures: Figures, checkpoint: Path, *, runs: int) -> None:
             seconds[name].append(time.perf_counter() - began)
     for name, taken in seconds.items():
         figures.add("models", model=name, seconds_a_clip=statistics.median(taken[1:]))
-    figures.add("products", labeling_takes=choose_library(ours))
+    figures.add("products", labeling_takes=choose_library(ours.config, ours.device, ours.dtype))
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from fal_hf.bulk.inputs import find_videos
 from fal_hf.bulk.limits import DecodeLimits
 from fal_hf.cli import main
 from fal_hf.labeling.labeler import VideoLabeler
-from fal_hf.runtimes import onednn
-from fal_hf.runtimes.onednn import CHOICE
+from fal_hf.model import onednn
+from fal_hf.model.onednn import CHOICE
 
 ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
 pytestmark = pytest.mark.slow
@@ -97,4 +97,5 @@ def test_a_model_on_ray_computes_with_the_threads_and_the_library_of_the_driver(
     finally:
         torch.set_num_threads(num_threads)
     expected = "torch" if torch.cuda.is_available() else "onednn"
-    assert onednn.choose_library(scorer.labeler.model) == expected
+    model = scorer.labeler.model
+    assert onednn.choose_library(model.config, model.device, model.dtype) == expected

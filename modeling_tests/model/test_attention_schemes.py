@@ -235,10 +235,11 @@ def test_attention_maps_are_the_softmax_of_the_scores(scheme):
     """The first block's main map, from its own projections, for the queries and keys of the first group."""
     model = tiny_model(attention_type=scheme, num_hidden_layers=1).double()
     inputs = {}
-    attention = model.fal.layers[0].steps["main"].attention
-    attention.register_forward_pre_hook(lambda module, args: inputs.update(tokens=args[0], grid=args[1]))
+    step = model.fal.layers[0].steps["main"]
+    attention = step.attention
+    step.register_forward_pre_hook(lambda module, args: inputs.update(tokens=args[0], grid=args[1]))
     weights = model(random_clip(model.config).double(), output_attentions=True).attentions[0]
-    tokens, grid = inputs["tokens"], inputs["grid"]
+    tokens, grid = step.layernorm(inputs["tokens"]), inputs["grid"]
     num_cls = tokens.shape[1] - grid[0] * grid[1] * grid[2]
     first_group = attention.neighborhood.group(attention.qkv(tokens), num_cls, grid)[0][:, 0]
     query, key, _ = first_group.chunk(3, dim=-1)

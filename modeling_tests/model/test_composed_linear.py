@@ -5,7 +5,7 @@ import torch
 from tiny_fal import assert_same, logits_and_gradients, random_clip, tiny_model
 from torch import nn
 
-from fal_hf.model.composed_linear import apply_linears
+from fal_hf.model.composed_linear import compose_linears
 
 D = 8
 
@@ -16,10 +16,10 @@ def test_the_product_takes_over_where_it_saves_rows(num_patches):
     tokens = torch.randn(2, num_patches, D)
     calls = []
     with torch.nn.modules.module.register_module_forward_pre_hook(lambda module, _: calls.append(module)):
-        result = apply_linears(tokens, first, second, num_patches)
+        result = compose_linears(first, second, num_patches)(tokens)
     assert calls == ([] if num_patches > D else [first, second])
     torch.testing.assert_close(result, second(first(tokens)))
-    assert torch.equal(apply_linears(tokens, first, None, num_patches), first(tokens))
+    assert torch.equal(compose_linears(first, None, num_patches)(tokens), first(tokens))
 
 
 @pytest.mark.parametrize("scheme", ["divided_space_time", "sparse_local_global", "axial"])

@@ -19,8 +19,7 @@ from ..labeling.labeler import VideoLabeler
 from ..labeling.records import Record
 from ..labeling.views import ViewReader
 from ..model.modeling_fal import FALVideoClassifierForVideoClassification
-from ..runtimes.exported_classifier import ExportedClassifier
-from ..runtimes.onednn import CHOICE, choose_library
+from ..model.onednn import CHOICE, choose_library
 from .collection import collect_records, score_message
 from .decoding import decode_videos
 from .inputs import VideoInput
@@ -76,6 +75,7 @@ def label_on_ray(
     reader = copy.copy(labeler.reader)
     reader.num_threads = 1  # the CPU that a decoding actor asks for
     rows = [{"place": place, "video": pickle.dumps(video)} for place, video in known.items()]
+    library = choose_library(portable.model.config, portable.model.device, portable.model.dtype)
     messages = (
         # Blocks from the beginning: to divide them later needs a CPU that the actors may have taken.
         ray.data.from_items(rows, override_num_blocks=math.ceil(len(rows) / VIDEOS_AT_ONCE))
@@ -88,7 +88,7 @@ def label_on_ray(
         )
         .map_batches(
             _Scorer,
-            fn_constructor_args=(ray.put(portable), torch.get_num_threads(), _library_of(portable)),
+            fn_constructor_args=(ray.put(portable), torch.get_num_threads(), library),
             compute=ray.data.ActorPoolStrategy(size=max(1, num_gpus)),
             batch_size=MESSAGES_AT_ONCE,
             num_gpus=1 if num_gpus else None,
@@ -105,10 +105,6 @@ def _copy_to_cpu(labeler: VideoLabeler) -> VideoLabeler:
     if isinstance(portable.model, FALVideoClassifierForVideoClassification):
         portable.model.text_encoder = None  # which has done its part
     return portable
-
-
-def _library_of(labeler: VideoLabeler) -> str:
-    return "torch" if isinstance(labeler.model, ExportedClassifier) else choose_library(labeler.model)
 
 
 class _Decoder:

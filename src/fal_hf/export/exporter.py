@@ -288,7 +288,8 @@ def read_clips(labeler: VideoLabeler, videos: Sequence[str], unreadable: list[st
     for video in videos:
         try:
             with labeler.reader.open(video) as file:
-                clips = [batch[0] for batch in labeler.reader.read(file, labeler.reader.plan(file))]
+                batches = labeler.reader.read(file, labeler.reader.plan(file))
+                clips = [batch[0] for batch in batches if isinstance(batch, list)]  # none reuses what was scored
         except VideoError as error:
             unreadable.append(str(error))
             continue

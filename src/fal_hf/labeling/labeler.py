@@ -1,7 +1,6 @@
 """Labels for videos: views, model and aggregation joined for one video."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -12,12 +11,12 @@ import torch
 
 from ..model.label_space import check_labels
 from ..model.modeling_fal import FALSimilarityHead, FALVideoClassifierForVideoClassification
+from ..model.onednn import requested_library
 from ..model.video_file import Video
 from ..model.video_info import WHOLE, Stretch
 from ..model.video_processing_fal import FALVideoProcessor
 from ..runtimes.exported_classifier import ExportedClassifier
 from ..runtimes.loading import Classifier, load_runtime, runs_anywhere
-from ..runtimes.onednn import fast_linears, requested_library
 from ..runtimes.runtime_folder import RuntimeFolder, RuntimeRecord, find_runtimes
 from ..runtimes.trial import choose_runtime
 from .aggregation import (
@@ -311,8 +310,7 @@ class VideoLabeler:
         at_once = len(pixel_values)
         if pixel_values.device.type == "cpu":
             at_once = max(1, CPU_PATCHES * self.model.config.patch_size**2 // pixel_values[0, :, 0].numel())
-        with nullcontext() if isinstance(self.model, ExportedClassifier) else fast_linears(self.model):
-            logits = torch.cat([cast(torch.Tensor, self.model(part).logits) for part in pixel_values.split(at_once)])
+        logits = torch.cat([cast(torch.Tensor, self.model(part).logits) for part in pixel_values.split(at_once)])
         return label_probabilities(logits, self.model.config.problem_type).cpu().unflatten(0, pixels.shape[:2])
 
     def summarize(

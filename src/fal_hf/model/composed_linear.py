@@ -2,43 +2,38 @@
 
 """Two Linears in a row, applied as their product where that takes fewer multiplications and skips nothing."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
+from .fast_paths import is_plain_linear
 
-def apply_linears(
-    hidden_states: torch.Tensor, first: nn.Linear, second: nn.Linear | None, num_patches: int
-) -> torch.Tensor:
+
+def compose_linears(
+    first: nn.Linear, second: nn.Linear | None, num_patches: int
+) -> Callable[[torch.Tensor], torch.Tensor]:
     """
-    `second(first(hidden_states))`, or `first(hidden_states)` where there is no second one.
+    What does as `second(first(tokens))` to tokens `(…, D)`, or as `first(tokens)` where there is no second one.
 
     Args:
-        hidden_states: Tokens, `(B, length, D)`.
         first: From D to D.
         second: From D to D.
         num_patches: Patches of a clip. The product of the weights takes D rows of a matrix product to make and saves
             those of a clip's patches.
     """
     if second is None:
-        return first(hidden_states)
+        return first.__call__
     if num_patches > second.in_features and is_plain_linear(first) and is_plain_linear(second):
-        return nn.functional.linear(hidden_states, *compose(first, second))
-    return second(first(hidden_states))
+        weight, bias = compose_weights(first, second)
+        return lambda tokens: nn.functional.linear(tokens, weight, bias)
+    return lambda tokens: second(first(tokens))
 
 
-def compose(first: nn.Linear, second: nn.Linear) -> tuple[torch.Tensor, torch.Tensor]:
-    """The weight and the bias of the Linear that is `second` of `first`."""
-    return second.weight @ first.weight, nn.functional.linear(first.bias, second.weight, second.bias)
+def compose_weights(first: nn.Linear, second: nn.Linear) -> tuple[torch.Tensor, torch.Tensor]:
+    """The weight and the bias of the Linear that does as `second(first(tokens))`."""
+    weight = nn.functional.linear(second.weight, first.weight.T)
+    return weight, nn.functional.linear(first.bias, second.weight, second.bias)
 
 
-def is_plain_linear(module: nn.Linear) -> bool:
-    """
-    Whether a call of the module does nothing but apply its weight and bias: no adapter, quantized or sharded weight,
-    and no hook.
-    """
-    hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
-    is_unwrapped = type(module).forward is nn.Linear.forward and "forward" not in vars(module)
-    return is_unwrapped and type(module.weight) is nn.Parameter and not any(hooks)
-
-
-__all__ = ["apply_linears", "compose"]
+__all__ = ["compose_linears", "compose_weights"]

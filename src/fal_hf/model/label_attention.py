@@ -19,6 +19,7 @@ from .configuration_fal import FALConfig
 from .label_space import LABEL_STEPS, LabelSpace
 from .label_tree import FALLabelTree
 from .multi_head_attention import FALMultiHeadAttention
+from .onednn import on_fast_linears
 
 # How many times narrower than a step of the features a step of the labels is.
 NARROWING = 4
@@ -155,6 +156,7 @@ class FALLabelLayer(GradientCheckpointingLayer):
 
     def __init__(self, config: FALConfig):
         super().__init__()
+        self.config = config
         names = [name for name in LABEL_STEPS[config.label_attention] if name != "family" or config.label_hierarchy]
         gated = CROSSINGS if config.label_gates else ()
         self.steps = nn.ModuleDict({name: FALLabelAttention(config, is_gated=name in gated) for name in names})
@@ -165,6 +167,7 @@ class FALLabelLayer(GradientCheckpointingLayer):
         self.mlp = FALLabelMLP(config)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
+    @on_fast_linears
     def forward(
         self,
         features: torch.Tensor,

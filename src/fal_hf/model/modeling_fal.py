@@ -38,8 +38,9 @@ from transformers.utils.generic import (
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .attention_schemes import ATTENTION_SCHEMES, MAIN_STEP, STEP_ATTENTIONS, Grid
-from .composed_linear import apply_linears
+from .composed_linear import compose_linears
 from .configuration_fal import FALConfig
+from .fast_paths import is_inference, is_plain
 from .label_attention import (
     FALGate,
     FALGivenEmbeddings,
@@ -51,6 +52,9 @@ from .label_attention import (
 from .label_space import LABEL_MAPS, LABEL_STEPS, LabelSpace, check_labels, check_prompt
 from .label_tree import FALLabelTree
 from .multi_head_attention import FALMultiHeadAttention
+from .onednn import on_fast_linears
+from .parts import apply_to_cuts, apply_to_parts, can_part
+from .recomputation import apply_recomputed
 from .text_encoder import HUB_ARGUMENTS, TextEncoder
 from .timesformer_names import register_timesformer_names
 
@@ -270,6 +274,7 @@ class Neighborhood:
 
     queries_cls = True
     holds_all_cls = False  # whether a group's CLS tokens are all there are, and not one
+    free_axis: int | None = None  # an axis of the grid along which patches do not meet
 
     def __init__(self, config: FALConfig):
         self.keys_cls = True
@@ -319,6 +324,8 @@ class Clip(Neighborhood):
 class Frame(Neighborhood):
     """The patches of one frame (paper, equation 6)."""
 
+    free_axis = 0
+
     def partition(self, patches):
         return [patches.flatten(2, 3)]
 
@@ -330,6 +337,7 @@ class Time(Neighborhood):
     """The patches of one place in all frames (paper, section 3.5). The CLS token has no place: it is a key only."""
 
     queries_cls = False
+    free_axis = 1
 
     def __init__(self, config: FALConfig):
         self.keys_cls = config.cls_in_temporal_attention
@@ -344,6 +352,8 @@ class Time(Neighborhood):
 class Row(Neighborhood):
     """The patches of one row of one frame: axial attention over the width."""
 
+    free_axis = 0
+
     def partition(self, patches):
         return [patches.flatten(1, 2)]
 
@@ -353,6 +363,8 @@ class Row(Neighborhood):
 
 class Column(Neighborhood):
     """The patches of one column of one frame: axial attention over the height."""
+
+    free_axis = 0
 
     def partition(self, patches):
         return [patches.transpose(2, 3).flatten(1, 2)]
@@ -445,28 +457,35 @@ class FALAttention(FALMultiHeadAttention):
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(
-        self, hidden_states: torch.Tensor, grid: Grid, cls_only: bool = False, **kwargs: Unpack[TransformersKwargs]
+        self,
+        hidden_states: torch.Tensor,
+        grid: Grid,
+        enter: Callable[[torch.Tensor], torch.Tensor],
+        leave: Callable[[torch.Tensor], torch.Tensor],
+        cls_only: bool = False,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
         `(B, C + T·H·W, D)` tokens to the same shape, and the weights `(B, groups, heads, queries, keys)`, None where
         the attention implementation keeps them to itself. With `cls_only` the CLS tokens are the only queries and
         `(B, C, D)` comes back. A neighborhood in which CLS is no query returns the patches, `(B, T·H·W, D)`. The
-        heads' results stand side by side: the step puts them through `o_proj`.
+        step says how tokens `(…, D)` become queries, keys and values, `(…, 3·D)`, in `enter`, and what the heads'
+        results, side by side, are put through, in `leave`.
         """
         neighborhood, num_cls = self.neighborhood, hidden_states.shape[1] - grid[0] * grid[1] * grid[2]
         first_query = 1 if neighborhood.keys_cls and not neighborhood.queries_cls else 0
         num_asking = num_cls if neighborhood.holds_all_cls else 1
         if first_query:  # CLS is a key of every place in the frame: project it once, then copy
-            groups = neighborhood.group(self.qkv(hidden_states), num_cls, grid)
+            groups = neighborhood.group(enter(hidden_states), num_cls, grid)
         else:  # few copies of CLS: regroup one tensor instead of three
             groups = neighborhood.group(hidden_states, num_cls, grid)
-            groups = [self.qkv(group.flatten(0, 1)).unflatten(0, group.shape[:2]) for group in groups]
+            groups = [enter(group.flatten(0, 1)).unflatten(0, group.shape[:2]) for group in groups]
         outputs, weights = [], []
         for group in groups:
             query, key, value = group.chunk(3, dim=-1)
             query = query[:, :, :num_asking] if cls_only else query[:, :, first_query:]
             output, weight = self.attend(query, key, value, **kwargs)
-            outputs.append(output)
+            outputs.append(leave(output))
             weights.append(weight)
         attended = average_cls(outputs, num_cls) if cls_only else neighborhood.ungroup(outputs, num_cls, grid)
         return attended, join_weights(weights)
@@ -503,9 +522,24 @@ class FALAttentionStep(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor, grid: Grid, cls_only: bool = False, **kwargs) -> torch.Tensor:
         """The residual of the tokens that the step updates: all, the patches, or with `cls_only` the CLS tokens."""
-        attended, _ = self.attention(self.layernorm(hidden_states), grid, cls_only, **kwargs)
-        num_patches = grid[0] * grid[1] * grid[2]
-        return self.dropout(apply_linears(attended, self.attention.o_proj, self.dense, num_patches))
+        attention, neighborhood = self.attention, self.attention.neighborhood
+        enter = partial(apply_recomputed, attention.qkv, self.layernorm)
+        leave = compose_linears(attention.o_proj, self.dense, grid[0] * grid[1] * grid[2])
+
+        def attend(tokens: torch.Tensor, grid: Grid) -> torch.Tensor:
+            attended, _ = attention(tokens, grid, enter, leave, cls_only, **kwargs)
+            return self.dropout(attended)
+
+        if neighborhood.free_axis is None or kwargs.get("output_attentions") or not self._can_part(hidden_states):
+            return attend(hidden_states, grid)
+        updates = {"has_cls": neighborhood.queries_cls, "has_patches": not cls_only}
+        return apply_to_cuts(
+            attend, hidden_states, grid, neighborhood.free_axis, attention.qkv.out_features, **updates
+        )
+
+    def _can_part(self, hidden_states: torch.Tensor) -> bool:
+        linears = [self.attention.qkv, self.attention.o_proj, *([] if self.dense is None else [self.dense])]
+        return can_part(hidden_states) and not self.training and is_plain(self, *linears)
 
 
 class FALMLP(nn.Module):
@@ -520,8 +554,15 @@ class FALMLP(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        hidden_states = self.dropout(self.activation_fn(self.fc1(self.layernorm(hidden_states))))
-        return self.dropout(self.fc2(hidden_states))
+        if not self.training and can_part(hidden_states) and is_plain(self, self.fc1, self.fc2):
+            return apply_to_parts(self._forward, hidden_states, self.fc1.out_features)
+        return self._forward(hidden_states)
+
+    def _forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        hidden_states = apply_recomputed(self.fc1, self.layernorm, hidden_states)
+        if self.training and self.dropout.p > 0:
+            return self.dropout(self.fc2(self.dropout(self.activation_fn(hidden_states))))
+        return apply_recomputed(self.fc2, self.activation_fn, hidden_states)
 
 
 class FALLayer(GradientCheckpointingLayer):
@@ -532,6 +573,7 @@ class FALLayer(GradientCheckpointingLayer):
 
     def __init__(self, config: FALConfig, layer_index: int):
         super().__init__()
+        self.config = config
         is_unified = config.label_attention == "unified" and layer_index >= config.label_integration_layer
         neighborhoods = make_neighborhoods(config, "joint_space_time" if is_unified else None)
         self.steps = nn.ModuleDict(
@@ -554,23 +596,30 @@ class FALLayer(GradientCheckpointingLayer):
             return (MAIN_STEP,)
         return self.order[: self.order.index(MAIN_STEP) + 1]
 
+    @on_fast_linears
     def forward(self, hidden_states: torch.Tensor, grid: Grid, cls_only: bool = False, **kwargs) -> torch.Tensor:
         """`(B, C + T·H·W, D)` tokens to the same shape; with `cls_only` to the CLS tokens alone, `(B, C, D)`."""
         num_cls = hidden_states.shape[1] - grid[0] * grid[1] * grid[2]
-        block_input = hidden_states
+        block_input, in_place = hidden_states, is_inference(hidden_states) and is_plain(self)
+        if in_place:  # nobody else holds the copy
+            hidden_states = hidden_states.clone()
         for name in self.cls_order if cls_only else self.order:
             step_input = block_input if self.is_parallel else hidden_states
             ends_cls = cls_only and name == MAIN_STEP
             residual = self.drop_path(self.steps[name](step_input, grid, cls_only=ends_cls, **kwargs))
             if ends_cls:
                 hidden_states = hidden_states[:, :num_cls]
-            hidden_states = add_residual(hidden_states, residual)
-        return hidden_states + self.drop_path(self.mlp(hidden_states))
+            hidden_states = add_residual(hidden_states, residual, in_place)
+            del residual  # its memory is the next one's
+        return add_residual(hidden_states, self.drop_path(self.mlp(hidden_states)), in_place)
 
 
-def add_residual(hidden_states: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+def add_residual(hidden_states: torch.Tensor, residual: torch.Tensor, in_place: bool) -> torch.Tensor:
     """Adds the residual of all tokens, or of the last ones only: of the patches, where CLS is left as it is."""
     num_left = hidden_states.shape[1] - residual.shape[1]
+    if in_place:
+        hidden_states[:, num_left:] += residual
+        return hidden_states
     if num_left == 0:
         return hidden_states + residual
     return torch.cat([hidden_states[:, :num_left], hidden_states[:, num_left:] + residual], dim=1)

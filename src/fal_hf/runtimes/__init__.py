@@ -1,1 +1,1 @@
-"""How a model's products are computed on this machine."""
+"""Exported models: which ways there are to run one on this machine, and which is the fastest."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from ..model.composed_linear import compose
+from ..model.composed_linear import compose_weights
 from ..model.modeling_fal import FALAttentionStep, FALVideoClassifierForVideoClassification
 
 
@@ -21,7 +21,7 @@ def compose_steps(model: FALVideoClassifierForVideoClassification) -> None:
     for step in model.modules():
         if isinstance(step, FALAttentionStep) and step.dense is not None:
             first = step.attention.o_proj
-            weight, bias = compose(first, step.dense)
+            weight, bias = compose_weights(first, step.dense)
             first.weight, first.bias = nn.Parameter(weight), nn.Parameter(bias)
             step.dense = None
 

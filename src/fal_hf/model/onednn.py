@@ -1,7 +1,10 @@
-"""Faster matrix products where torch's own are slow.
+# SPDX-License-Identifier: MIT
+
+"""
+Faster matrix products where torch's own are slow.
 
 torch multiplies float32 matrices with MKL, and has oneDNN beside it. Which one is faster is a matter of the processor:
-on an AMD EPYC with AVX-512 models take two thirds of the time with oneDNN, and as long as with MKL where the same
+on an AMD EPYC with AVX-512 products take half of the time with oneDNN, and as long as with MKL where the same
 processor is held to AVX2. So a process tries both, once for each size of model, which takes tens of milliseconds.
 torch's own products stay where oneDNN is not clearly faster, and where the clock of a thread is too coarse to tell, as
 on Windows. The results differ by rounding alone. `benchmarks/labeling.py` prints both times of a model.
@@ -11,12 +14,16 @@ import functools
 import math
 import os
 import threading
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from time import thread_time
 
 import torch
+from torch import nn
 from torch.overrides import TorchFunctionMode
-from transformers import PreTrainedModel
+
+from .configuration_fal import FALConfig
+from .fast_paths import is_eager
 
 # Of the environment: the library that is taken where a process would try; with it processes agree to the last bit.
 CHOICE = "FAL_LINEARS"
@@ -31,31 +38,70 @@ CLEAR_MARGIN = 1.3
 
 
 class OneDnnLinears(TorchFunctionMode):
-    """Within it, Linears in float32 on the CPU run on oneDNN. For inference alone."""
+    """Within it, Linears in float32 on the CPU run on oneDNN, and so do their gradients."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func is torch.nn.functional.linear and not kwargs:
-            inputs, weight, *bias = args
-            if inputs.dtype is weight.dtype is torch.float32 and inputs.device.type == "cpu":
-                return func(inputs.to_mkldnn(), weight, *bias).to_dense()
+        if func is nn.functional.linear and not kwargs:
+            inputs, weight, *_ = args
+            is_plain = type(inputs) is torch.Tensor and type(weight) in (torch.Tensor, nn.Parameter)
+            if (
+                is_plain
+                and inputs.numel()
+                and inputs.dtype is weight.dtype is torch.float32
+                and inputs.device.type == "cpu"
+            ):
+                return multiply(*args)
         return func(*args, **(kwargs or {}))
+
+
+def multiply(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """`nn.functional.linear` on oneDNN."""
+    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (inputs, weight, bias)):
+        return OneDnnLinear.apply(inputs, weight, bias)
+    return torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
+
+
+class OneDnnLinear(torch.autograd.Function):
+    """A Linear whose gradients are oneDNN's products as well."""
+
+    @staticmethod
+    def forward(ctx, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        ctx.save_for_backward(inputs if weight.requires_grad else None, weight if inputs.requires_grad else None)
+        return multiply(inputs, weight, bias)
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor):
+        inputs, weight = ctx.saved_tensors
+        rows = gradient.reshape(-1, gradient.shape[-1])
+        return (
+            multiply(gradient, weight.T) if ctx.needs_input_grad[0] else None,
+            multiply(rows.T, inputs.reshape(-1, inputs.shape[-1]).T) if ctx.needs_input_grad[1] else None,
+            rows.sum(0) if ctx.needs_input_grad[2] else None,
+        )
 
 
 LIBRARIES = {"torch": nullcontext, "onednn": OneDnnLinears}
 
 
-def fast_linears(model: PreTrainedModel) -> AbstractContextManager:
-    """A context in which a FAL model's Linears run on oneDNN where that is faster; elsewhere it does nothing."""
-    return LIBRARIES[choose_library(model)]()
+def on_fast_linears(forward: Callable) -> Callable:
+    """Has the Linears of a module's `forward`, whose first argument is tokens, run on oneDNN where that is faster."""
+
+    @functools.wraps(forward)
+    def wrapper(self, tokens: torch.Tensor, *args, **kwargs):
+        if not is_eager(tokens):
+            return forward(self, tokens, *args, **kwargs)
+        with LIBRARIES[choose_library(self.config, tokens.device, tokens.dtype)]():
+            return forward(self, tokens, *args, **kwargs)
+
+    return wrapper
 
 
-def choose_library(model: PreTrainedModel) -> str:
+def choose_library(config: FALConfig, device: torch.device, dtype: torch.dtype) -> str:
     """`"onednn"` or `"torch"` for the Linears of a FAL model: `FAL_LINEARS` where that is set, else the faster one."""
     chosen = requested_library()
-    config = model.config
     sizes = math.prod(config.grid_size), config.hidden_size, config.intermediate_size
-    is_slow = math.prod(sizes) >= MIN_MULTIPLICATIONS and model.device.type == "cpu" and model.dtype is torch.float32
-    if not (is_slow and torch.backends.mkldnn.is_available()):
+    is_slow = math.prod(sizes) >= MIN_MULTIPLICATIONS and device.type == "cpu" and dtype is torch.float32
+    if not (is_slow and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
         return "torch"
     return chosen or find_faster(*sizes)
 
@@ -110,9 +156,12 @@ def time_linears(num_tokens: int, width: int, hidden_width: int) -> dict[str, fl
             for name, context in LIBRARIES.items():
                 began = thread_time()
                 with context():
-                    torch.nn.functional.linear(inputs, weight, bias)
+                    nn.functional.linear(inputs, weight, bias)
                 if repetition > 0:  # the first one prepares
                     seconds[name] = min(seconds[name], thread_time() - began)
     finally:
         torch.set_num_threads(num_threads)
     return seconds
+
+
+__all__ = ["OneDnnLinears", "choose_library", "on_fast_linears"]

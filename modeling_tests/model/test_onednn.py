@@ -1,19 +1,20 @@
-"""Linears on oneDNN: the same results, and only where they are faster."""
+"""Linears on oneDNN: the same results and gradients, and only where they are faster and nobody can tell."""
 
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain, cycle, repeat
 
 import pytest
 import torch
-from tiny_fal import tiny_config, tiny_model
+from tiny_fal import assert_same, logits_and_gradients, random_clip, tiny_config, tiny_model
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from fal_hf.runtimes import onednn
-from fal_hf.runtimes.onednn import CHOICE, LIBRARIES, OneDnnLinears, fast_linears, find_faster
+from fal_hf.model import onednn
+from fal_hf.model.onednn import CHOICE, LIBRARIES, OneDnnLinears, choose_library, find_faster, multiply
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("shape", [(7, 3, 16), (16,), (0, 16), (2, 0, 16), (1, 2, 3, 16)])
@@ -28,35 +29,101 @@ def test_a_linear_is_what_torch_computes(shape, has_bias):
         assert F.linear(inputs.double(), weight.double()).dtype is torch.float64
 
 
-@pytest.mark.parametrize("attention_type", ["divided_space_time", "joint_space_time", "sparse_local_global"])
-def test_a_model_scores_the_same(attention_type, monkeypatch):
-    model = tiny_model(tiny_config(attention_type=attention_type)).eval()
-    pixel_values = torch.randn(2, *model.config.grid_size[:1], 3, *model.config.image_size)
-    seen = []
-    to_mkldnn = torch.Tensor.to_mkldnn
-    monkeypatch.setattr(torch.Tensor, "to_mkldnn", lambda self: seen.append(self) or to_mkldnn(self))
+@pytest.mark.parametrize("shape", [(7, 3, 16), (16,), (0, 16), (1, 2, 3, 16)])
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize("frozen", [(), (0,), (1,)], ids=str)
+def test_gradients_of_a_linear_are_those_of_torch(shape, has_bias, frozen):
+    tensors = [torch.randn(shape), torch.randn(5, 16), *([torch.randn(5)] if has_bias else [])]
+    for number, tensor in enumerate(tensors):
+        tensor.requires_grad_(number not in frozen)
+    wanted = [tensor for tensor in tensors if tensor.requires_grad]
+    gradients = []
+    for library in LIBRARIES.values():
+        with library():
+            results = [F.linear(*tensors) for _ in range(2)]
+        first = torch.autograd.grad(results[0].square().sum(), wanted, create_graph=True)
+        second = torch.autograd.grad(sum(gradient.square().sum() for gradient in first), wanted)
+        spread = torch.autograd.grad(results[1].sum(), wanted)  # the gradient of a sum has no memory of its own
+        gradients.append([*first, *second, *spread])
+    assert_close(gradients[1], gradients[0], atol=1e-3, rtol=1e-4)
+
+
+@pytest.fixture
+def products(monkeypatch):
+    """Has tiny models run on oneDNN, and counts the products that do."""
+    monkeypatch.setattr(onednn, "MIN_MULTIPLICATIONS", 1)
+    monkeypatch.setenv(CHOICE, "onednn")
+    counted = []
+    monkeypatch.setattr(onednn, "multiply", lambda *args: counted.append(args) or multiply(*args))
+    return counted
+
+
+@pytest.mark.parametrize("fields", [{"attention_type": "joint_space_time"}, {}, {"attention_type": "axial"}], ids=str)
+@pytest.mark.parametrize("checkpointing", [None, False, True])
+def test_a_model_trains_and_scores_the_same(fields, checkpointing, products, monkeypatch):
+    model = tiny_model(tiny_config(grid=(3, 5, 3), **fields))
+    clip = random_clip(model.config)
+    monkeypatch.setenv(CHOICE, "torch")
+    expected = logits_and_gradients(model, clip)
+    assert not products
+    monkeypatch.setenv(CHOICE, "onednn")
+    if checkpointing is not None:
+        model.train().gradient_checkpointing_enable({"use_reentrant": checkpointing})
+    assert_same(logits_and_gradients(model, clip), expected, tolerance=1e-4)
+    assert len(products) >= 4 * model.config.num_hidden_layers
     with torch.inference_mode():
-        expected = model(pixel_values).logits
-        assert not seen
-        with OneDnnLinears():
-            assert_close(model(pixel_values).logits, expected, atol=1e-5, rtol=0)
-    assert len(seen) > model.config.num_hidden_layers
+        assert_close(model.eval()(clip).logits, expected[0], atol=1e-5, rtol=0)
+
+
+def test_labels_as_tokens_run_on_it(products):
+    model = tiny_model(tiny_config(label_attention="divided", label_integration_layer=1))
+    with torch.no_grad():
+        model(random_clip(model.config))
+    assert any(args[1] is model.fal.label_layers[0].mlp.fc1.weight for args in products)
+
+
+@torch.no_grad()
+def test_nothing_but_plain_tensors_in_float32_runs_on_it(products):
+    model = tiny_model()
+    clip = random_clip(model.config)
+    with torch.autocast("cpu", torch.bfloat16):
+        model(clip)
+    torch.jit.trace(model, clip, strict=False, check_trace=False)
+    torch.export.export(model, (clip,))
+    torch.compile(model, backend="eager", fullgraph=True)(clip)
+    with torch.backends.mkldnn.flags(enabled=False):
+        model(clip)
+    tiny_model().to("meta")(clip.to("meta"))
+    tiny_model().to(torch.bfloat16)(clip.to(torch.bfloat16))
+    assert not products
+    model(clip)
+    assert products
+
+
+def test_weights_that_change_are_those_that_are_used(products):
+    model = tiny_model()
+    clip = random_clip(model.config)
+    with torch.no_grad():
+        before = model(clip).logits
+        model.load_state_dict(tiny_model(seed=1).state_dict())
+        assert not torch.allclose(model(clip).logits, before)
+        assert torch.equal(model(clip).logits, tiny_model(seed=1)(clip).logits)
 
 
 @pytest.mark.parametrize(
     ("faster", "is_large", "dtype", "chosen"),
     [
-        ("onednn", True, torch.float32, OneDnnLinears),
-        ("torch", True, torch.float32, nullcontext),
-        ("onednn", False, torch.float32, nullcontext),
-        ("onednn", True, torch.bfloat16, nullcontext),
+        ("onednn", True, torch.float32, "onednn"),
+        ("torch", True, torch.float32, "torch"),
+        ("onednn", False, torch.float32, "torch"),
+        ("onednn", True, torch.bfloat16, "torch"),
     ],
 )
 def test_large_models_in_float32_take_what_is_faster(faster, is_large, dtype, chosen, monkeypatch):
     monkeypatch.delenv(CHOICE, raising=False)
     monkeypatch.setattr(onednn, "find_faster", lambda *sizes: faster)
     monkeypatch.setattr(onednn, "MIN_MULTIPLICATIONS", 1 if is_large else 2**40)
-    assert type(fast_linears(tiny_model().to(dtype))) is chosen
+    assert choose_library(tiny_config(), CPU, dtype) == chosen
 
 
 @pytest.fixture
@@ -146,18 +213,19 @@ def test_a_trial_leaves_threads_and_random_numbers_as_they_are_and_is_no_larger_
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize(("name", "chosen"), [("torch", nullcontext), ("onednn", OneDnnLinears)])
-def test_the_environment_settles_the_library_without_a_trial(name, chosen, monkeypatch):
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_the_environment_settles_the_library_without_a_trial(name, monkeypatch):
     monkeypatch.setattr(onednn, "MIN_MULTIPLICATIONS", 1)
     monkeypatch.setattr(onednn, "find_faster", lambda *sizes: pytest.fail("tried"))
     monkeypatch.setenv(CHOICE, name)
-    assert type(fast_linears(tiny_model())) is chosen
-    assert type(fast_linears(tiny_model().to(torch.bfloat16))) is nullcontext
+    assert choose_library(tiny_config(), CPU, torch.float32) == name
+    assert choose_library(tiny_config(), CPU, torch.bfloat16) == "torch"
+    assert choose_library(tiny_config(), torch.device("cuda"), torch.float32) == "torch"
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert type(fast_linears(tiny_model())) is nullcontext
+    assert choose_library(tiny_config(), CPU, torch.float32) == "torch"
 
 
 def test_an_environment_that_names_no_library_is_refused(monkeypatch):
     monkeypatch.setenv(CHOICE, "mkl")
     with pytest.raises(ValueError, match="FAL_LINEARS: expected torch or onednn in the environment, got 'mkl'"):
-        fast_linears(tiny_model())
+        choose_library(tiny_config(), CPU, torch.float32)
