@@ -4,7 +4,10 @@ import argparse
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..model.patch_layout import AdaptivePatches
 
 
 class UsageError(Exception):
@@ -75,6 +78,17 @@ def scales(text: str) -> tuple[float, ...]:
     return PAPER_SCALES if text == "paper" else tuple(float(part) for part in text.split(","))
 
 
+def adaptive_patches(text: str) -> "AdaptivePatches":
+    """A share of patches, for argparse."""
+    from ..model.patch_layout import AdaptivePatches
+
+    value = float(text)
+    try:
+        return AdaptivePatches(share=value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that say which model runs, where and how, and what it labels with."""
     parser.add_argument(
@@ -90,6 +104,13 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         choices=["auto", "float32", "bfloat16", "float16"],
         default="auto",
         help="precision of the model (default: the checkpoint's)",
+    )
+    parser.add_argument(
+        "--adaptive-patches",
+        type=adaptive_patches,
+        metavar="SHARE",
+        help="fewer tokens: four patches in which little happens become one, until this share of a frame's patches is "
+        "left, 0.25 to 1 (default: the checkpoint's own layout)",
     )
     given = parser.add_argument_group(
         "labels in your own words", "for a --model with a text tower, such as a CLIP that `fal convert` has converted"

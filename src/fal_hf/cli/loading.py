@@ -40,7 +40,8 @@ def _load_labeler(arguments: argparse.Namespace, options: dict[str, Any]) -> "Vi
         model = arguments.model or DEFAULT_CHECKPOINT
         device = arguments.device or Processes.launched().device
         try:
-            return VideoLabeler.from_pretrained(model, device=device, dtype=arguments.dtype, **options)
+            options |= {"dtype": arguments.dtype, "adaptive_patches": arguments.adaptive_patches}
+            return VideoLabeler.from_pretrained(model, device=device, **options)
         except Exception as error:  # a foreign or damaged checkpoint may fail in any way
             raise UsageError(f"cannot load the model {model}: {describe_error(error)}") from error
 

@@ -11,6 +11,7 @@ import torch
 
 from ..model.label_space import check_labels
 from ..model.modeling_fal import FALSimilarityHead, FALVideoClassifierForVideoClassification
+from ..model.patch_layout import AdaptivePatches
 from ..model.video_file import Video
 from ..model.video_info import WHOLE, Stretch
 from ..model.video_processing_fal import FALVideoProcessor
@@ -110,6 +111,7 @@ class VideoLabeler:
         timeline: How the scores of windows become segments; needs `views` with windows.
         hierarchy: Label to its parent, or a JSON file of that; the checkpoint's own unless it or labels are given. It
             adds the parents' scores, see [`LabelHierarchy`].
+        adaptive_patches: Patches that adapt to the clip, see [`AdaptivePatches`]; the checkpoint's own unless given.
         batch_size: Clips that go through the model at once, fewer of large ones on a CPU. They are always of one
             video: what a video's scores are does not depend on the videos beside it.
 
@@ -141,6 +143,7 @@ class VideoLabeler:
         views: Views | None = None,
         timeline: Timeline | None = None,
         hierarchy: Mapping[str, str] | str | PathLike | None = None,
+        adaptive_patches: AdaptivePatches | None = None,
         batch_size: int = 8,
     ):
         if num_clips is not None and views is not None:
@@ -153,6 +156,9 @@ class VideoLabeler:
         elif prompt is not None or multi_label:
             raise ValueError("prompt and multi_label: expected labels with them")
         check_problem_type(model.config.problem_type)
+        self.adaptive_patches = adaptive_patches
+        if adaptive_patches is not None:
+            model.adapt_patches(adaptive_patches)
         self.model = model.eval()
         align_weights(model)
         self.processor = processor
@@ -183,6 +189,7 @@ class VideoLabeler:
         views: Views | None = None,
         timeline: Timeline | None = None,
         hierarchy: Mapping[str, str] | str | PathLike | None = None,
+        adaptive_patches: AdaptivePatches | None = None,
         batch_size: int = 8,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype = "auto",
@@ -194,7 +201,8 @@ class VideoLabeler:
         Args:
             model: A folder or a Hub id of FAL or TimeSformer layout; by default the camera-motion checkpoint that
                 comes with the package.
-            labels, prompt, multi_label, num_clips, views, timeline, hierarchy, batch_size: As for the class.
+            labels, prompt, multi_label, num_clips, views, timeline, hierarchy, adaptive_patches, batch_size: As for
+                the class.
             device: `"cpu"`, `"cuda"`, `"cuda:1"`, ...; None takes a GPU where there is one.
             dtype: `"auto"` (the checkpoint's own), `"float32"`, `"bfloat16"` or `"float16"`.
             kwargs: Passed on to `from_pretrained`: `revision`, `token`, `local_files_only`, ...
@@ -226,6 +234,7 @@ class VideoLabeler:
             views=views,
             timeline=timeline,
             hierarchy=hierarchy,
+            adaptive_patches=adaptive_patches,
             batch_size=batch_size,
         )
 
