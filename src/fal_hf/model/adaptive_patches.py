@@ -36,18 +36,20 @@ def split_cells(patches: AdaptivePatches, pixel_values: torch.Tensor, patch_size
 
 def measure_complexity(pixel_values: torch.Tensor, side: int) -> torch.Tensor:
     """
-    How much happens in each cell of `side` x `side` pixels, `(B, R, K)` float32: the root mean square of the
-    differences between neighbors within the cell, in time, down and across, added up as squares.
+    How much happens in each cell of `side` x `side` pixels, `(B, R, K)` float32: the root of the sum of the mean
+    squares of the differences between neighbors within the cell, down, across and in time.
     """
     rows, columns = (length // side for length in pixel_values.shape[-2:])
     whole = pixel_values.detach()[..., : rows * side, : columns * side].float()
-    cells = whole.unflatten(-1, (columns, side)).unflatten(-3, (rows, side))  # (B, T, channels, R, side, K, side)
-    energies = [
-        cells.diff(dim=axis).square().mean(dim=(1, 2, 4, 6))  # (B, R, K)
-        for axis in (1, 4, 6)
-        if cells.shape[axis] > 1  # a single frame does not change
-    ]
-    return torch.stack(energies).sum(dim=0).sqrt()
+    frames, channels = whole.shape[1:3]
+    down = whole.unflatten(-2, (rows, side)).diff(dim=-2).square_().sum(dim=(1, 2, 4))  # (B, R, width)
+    across = whole.unflatten(-1, (columns, side)).diff(dim=-1).square_().sum(dim=(1, 2, 5))  # (B, height, K)
+    energy = down.unflatten(-1, (columns, side)).sum(dim=-1) + across.unflatten(1, (rows, side)).sum(dim=2)
+    energy = energy / (frames * channels * side * (side - 1))
+    if frames > 1:
+        change = whole.diff(dim=1).square_().mean(dim=(1, 2))  # (B, height, width)
+        energy = energy + change.unflatten(-1, (columns, side)).unflatten(-3, (rows, side)).mean(dim=(2, 4))
+    return energy.sqrt()
 
 
 def patches_of_cells(patches: torch.Tensor) -> torch.Tensor:
@@ -59,10 +61,10 @@ def patches_of_cells(patches: torch.Tensor) -> torch.Tensor:
 
 
 def shrink(pixel_values: torch.Tensor, patch_size: int) -> torch.Tensor:
-    """Whole cells of pixels `(..., height, width)` at half the size, the means of 2 x 2: each a patch."""
+    """Whole cells of pixels `(B, T, channels, height, width)` at half the size, the means of 2 x 2: each a patch."""
     rows, columns = (length // (2 * patch_size) * patch_size for length in pixel_values.shape[-2:])
     whole = pixel_values[..., : 2 * rows, : 2 * columns]
-    return whole.unflatten(-1, (columns, 2)).unflatten(-3, (rows, 2)).mean(dim=(-3, -1))
+    return torch.nn.functional.avg_pool2d(whole.flatten(0, 1), 2).unflatten(0, whole.shape[:2])
 
 
 def find_places(is_split: torch.Tensor, rows: int, columns: int, num_places: int) -> torch.Tensor:
@@ -90,12 +92,14 @@ def find_places(is_split: torch.Tensor, rows: int, columns: int, num_places: int
 
 def take_places(patches: torch.Tensor, cells: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """The tokens `(B, T, 1, N, D)` at places `(B, N, 3)`, of patches `(B, T, H, W, D)` and cells `(B, T, R, K, D)`."""
-    rows, columns = patches.shape[2:4]
+    rows, columns, width = patches.shape[2:]
     row, column, side = places.unbind(-1)
     of_cell = rows * columns + (row // 2) * (columns // 2) + column // 2
     index = torch.where(side == 2, of_cell, row * columns + column)  # (B, N)
     tokens = torch.cat([patches.flatten(2, 3), cells.flatten(2, 3)], dim=2)
-    return torch.take_along_dim(tokens, index[:, None, :, None], dim=2)[:, :, None]
+    frames = torch.arange(tokens.shape[0] * tokens.shape[1], device=index.device).view(*tokens.shape[:2], 1)
+    rows_of_frames = frames * tokens.shape[2] + index[:, None]  # (B, T, N)
+    return tokens.flatten(0, 2).index_select(0, rows_of_frames.flatten()).view(*rows_of_frames.shape[:2], 1, -1, width)
 
 
 def count_split(is_split: torch.Tensor) -> int:

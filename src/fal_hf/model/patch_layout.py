@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 
 """
-How a picture is laid out in patches (paper, section 4: patches of 16 x 16 to 32 x 32 pixels), as what may be asked for.
+How a picture is laid out in patches (paper, section 4: of 16 x 16 to 32 x 32 pixels), as what may be asked for.
 
 Nothing here needs torch, so that wrong usage is found before it is imported.
 """
@@ -25,7 +25,7 @@ class AdaptivePatches:
 
     Args:
         share: Places that a picture has, as a share of its patches, in [0.25, 1]: the most complex cells stay split,
-            and every clip has as many places. It is rounded down to whole cells, and up to what all cells merged leave.
+            and every clip has as many places. Rounded down to whole cells, and up to what all cells merged leave.
         threshold: Complexity above which a cell stays split, at least 0: the root mean square of the differences
             between neighboring values in a row, a column and time, in units of the normalized pixel values. How many
             places there are depends on the clip.
@@ -70,8 +70,8 @@ def check_scheme(attention_type: str) -> None:
     if ATTENTION_SCHEMES[attention_type].needs_grid:
         possible = ", ".join(name for name, scheme in ATTENTION_SCHEMES.items() if not scheme.needs_grid)
         raise ValueError(
-            f"adaptive patches: expected an attention_type of {possible}, got {attention_type!r}, which needs the rows "
-            "and columns of a grid"
+            f"adaptive patches: expected an attention_type of {possible}, got {attention_type!r}, which needs the "
+            "rows and columns of a grid"
         )
 
 

@@ -67,8 +67,8 @@ class EvaluationArguments:
     adaptive_patches: float | None = field(
         default=None,
         metadata={
-            "help": "Patches that adapt to the clip: the tokens of a frame as a share of its patches, 0.25 to 1; unset: "
-            "the checkpoint's layout."
+            "help": "Patches that adapt to the clip: tokens of a frame as a share of its patches, 0.25 to 1; unset: "
+            "the checkpoint's own layout."
         },
     )
     output_dir: str | None = field(
