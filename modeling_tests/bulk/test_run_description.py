@@ -4,7 +4,14 @@ import json
 
 import torch
 
-from fal_hf import FALVideoClassifierForVideoClassification, FALVideoProcessor, Timeline, VideoLabeler, Views
+from fal_hf import (
+    AdaptivePatches,
+    FALVideoClassifierForVideoClassification,
+    FALVideoProcessor,
+    Timeline,
+    VideoLabeler,
+    Views,
+)
 from fal_hf.bulk.run_description import describe_run
 
 
@@ -31,6 +38,13 @@ def test_a_run_is_described_by_what_its_records_depend_on(tiny_checkpoint):
     }
     for name, run in changed.items():
         assert run[name] != described[name]
+
+
+def test_adaptive_patches_are_of_the_run_where_they_are_asked_for(tiny_checkpoint):
+    uniform = describe_run(VideoLabeler.from_pretrained(tiny_checkpoint), top_k=5)
+    patches = AdaptivePatches(share=0.5)
+    adaptive = describe_run(VideoLabeler.from_pretrained(tiny_checkpoint, adaptive_patches=patches), top_k=5)
+    assert adaptive == {**uniform, "adaptive_patches": {"share": 0.5, "threshold": None}}
 
 
 def test_a_hierarchy_of_the_checkpoint_is_that_of_the_run(tiny_checkpoint, tmp_path):

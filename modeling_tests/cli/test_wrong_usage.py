@@ -103,6 +103,7 @@ def folder(tiny_checkpoint, open_checkpoint, vit_folder, tmp_path_factory) -> Pa
         ("regression", "config.json", {"problem_type": "regression"}),
         ("bert", "config.json", {"model_type": "bert"}),
         ("two_labels", "config.json", {"id2label": {"0": "a", "7": "b"}}),
+        ("axial", "config.json", {"attention_type": "axial"}),
     ):
         change_model(shutil.copytree(tiny_checkpoint, folder / name), file, content)
     for name, file, content in (
@@ -182,6 +183,8 @@ OF_A_MODEL = [
     *each("--device", "", "gpu", "cpu:x", "meta", "cuda:99"),
     *each("--dtype", "", "int8", "float64"),
     *each("--top-k", "1.5", *NO_NUMBERS),
+    *each("--adaptive-patches", "0.2", "1.1", *NO_NUMBERS),
+    ["--model", "axial", "--adaptive-patches", "0.5"],
 ]
 HIERARCHIES = [f"{name}.json" for name in ("circle", "circle_above", "own_parent", "strange", "nobody", "numbers")]
 HIERARCHIES += [f"{name}.json" for name in ("nameless", "list", "null", "cut", "deep", "binary")]
@@ -315,6 +318,7 @@ TRAIN = [
     *each("--frame_stride", *NO_NUMBERS),
     *each("--problem_type", "", "regression"),
     *each("--drop_path_rate", "nan", "1", "-1", "x"),
+    *each("--adaptive_patches", "0.2", "1.1", *NO_NUMBERS),
     *each("--label_attention", "", "zebra", "divided"),
     *each("--label_integration_layer", "0", "1", "x", ""),
     *(["--label_attention", "label", *case] for case in each("--label_integration_layer", "2", "-1")),
@@ -386,6 +390,7 @@ EVALUATE = [
     *each("--batch_size", *NO_NUMBERS),
     *each("--num_workers", "-1", "x"),
     *each("--seed", "-1", "x"),
+    *each("--adaptive_patches", "0.2", "1.1", *NO_NUMBERS),
     *each("--device", "", "gpu", "meta", "cuda:99"),
     *each("--dtype", "", "int8", "zebra"),
     *each("--output_dir", "", "file", "file/run"),
