@@ -16,7 +16,7 @@ def train_small(
     data: DataArguments,
     model: ModelArguments,
     *,
-    epochs: int,
+    epochs: float,
     seed: int,
     use_cpu: bool,
     learning_rate: float = 2e-3,

@@ -14,6 +14,7 @@ import pytest
 import torch
 from media_files import moving_frames, write_video
 from safetensors.torch import save
+from tiny_fal import tiny_model
 
 pytest.importorskip("accelerate")
 pytest.importorskip("evaluate")
@@ -93,6 +94,8 @@ def folder(tiny_checkpoint, open_checkpoint, vit_folder, tmp_path_factory) -> Pa
         shutil.copy(folder / "a.mp4", folder / name)
     shutil.copytree(vit_folder, folder / "vit")
     shutil.copytree(tiny_checkpoint, folder / "model")
+    shutil.copytree(tiny_checkpoint, folder / "axial")
+    tiny_model(attention_type="axial").save_pretrained(folder / "axial")
     for name, file, content in (
         ("cut_config", "config.json", "{"),
         ("list_config", "config.json", "[]"),
@@ -103,7 +106,6 @@ def folder(tiny_checkpoint, open_checkpoint, vit_folder, tmp_path_factory) -> Pa
         ("regression", "config.json", {"problem_type": "regression"}),
         ("bert", "config.json", {"model_type": "bert"}),
         ("two_labels", "config.json", {"id2label": {"0": "a", "7": "b"}}),
-        ("axial", "config.json", {"attention_type": "axial"}),
     ):
         change_model(shutil.copytree(tiny_checkpoint, folder / name), file, content)
     for name, file, content in (
@@ -184,7 +186,7 @@ OF_A_MODEL = [
     *each("--dtype", "", "int8", "float64"),
     *each("--top-k", "1.5", *NO_NUMBERS),
     *each("--adaptive-patches", "0.2", "1.1", *NO_NUMBERS),
-    ["--model", "axial", "--adaptive-patches", "0.5"],
+    ["--adaptive-patches", "0.5", "--model", "axial"],
 ]
 HIERARCHIES = [f"{name}.json" for name in ("circle", "circle_above", "own_parent", "strange", "nobody", "numbers")]
 HIERARCHIES += [f"{name}.json" for name in ("nameless", "list", "null", "cut", "deep", "binary")]

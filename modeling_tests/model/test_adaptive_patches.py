@@ -1,4 +1,4 @@
-"""Patches that adapt: against a naive twin, as the uniform layout, in batches of clips that differ, and how they run."""
+"""Patches that adapt: against a naive twin, beside the uniform layout, in batches of clips that differ."""
 
 from itertools import product
 

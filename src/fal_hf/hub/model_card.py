@@ -275,8 +275,8 @@ def count_parameters_and_gflop(config: FALConfig) -> tuple[int, float]:
     """
     The number of parameters, and the cost of one clip of the configured size in 10⁹ operations.
 
-    Counted are the matrix products of inference, two operations for a multiply-add, on shapes alone. Where patches adapt
-    by a threshold it is the most that a clip can cost.
+    Counted are the matrix products of inference, two operations for a multiply-add, on shapes alone. Where patches
+    adapt by a threshold it is the most that a clip can cost.
     """
     frames, rows, columns = config.grid_size
     with torch.device("meta"):

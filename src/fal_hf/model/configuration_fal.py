@@ -241,9 +241,7 @@ class FALConfig(PreTrainedConfig):
                 f"attention_order={self.attention_order!r} is a choice of divided_space_time attention only, "
                 f"got attention_type={self.attention_type!r}; leave attention_order at 'time_space'"
             )
-        self._require_choice("patch_layout", PATCH_LAYOUTS)
-        if self.adaptive_patches is not None:  # which refuses what is out of its range
-            check_scheme(self.attention_type)
+        self._require_patches()
         self._require_choice("hidden_act", tuple(ACT2FN))
         self._require_choice("norm_layout", NORM_LAYOUTS)
         self._require_choice("classifier_type", CLASSIFIER_TYPES)
@@ -287,6 +285,17 @@ class FALConfig(PreTrainedConfig):
     def _require_choice(self, field: str, choices: tuple[str, ...]):
         if getattr(self, field) not in choices:
             raise ValueError(f"expected {field} to be one of {', '.join(choices)}; got {getattr(self, field)!r}")
+
+    def _require_patches(self):
+        self._require_choice("patch_layout", PATCH_LAYOUTS)
+        for field, option in (("patch_share", "share"), ("patch_threshold", "threshold")):
+            if (value := getattr(self, field)) is not None:
+                try:
+                    AdaptivePatches(**{option: value})
+                except ValueError as error:
+                    raise ValueError(f"{field}: {error}") from error
+        if self.patch_layout == "adaptive":
+            check_scheme(self.attention_type)
 
     def _require_sizes(self):
         positive = (

@@ -77,7 +77,9 @@ START_LOGIT_SCALE = 2.6592
 class FALModelOutput(ModelOutput):
     r"""
     last_hidden_state (`torch.Tensor` of shape `(B, 1 + T·H·W, D)`):
-        All tokens after the last layer norm, CLS first, then the patches in the order of time, row, column.
+        All tokens after the last layer norm, CLS first, then the patches in the order of time, row, column. With
+        adaptive patches a frame has N places instead of its H·W patches, here and below; `embeddings.find_places` says
+        where they are. Of clips whose N differ it is the largest, and a frame's other rows are zeros.
     pooler_output (`torch.Tensor` of shape `(B, D)`):
         The clip's embedding y, the CLS token after the last layer norm (paper, equation 10).
     label_hidden_state (`torch.Tensor` of shape `(B, N, D)`, *optional*, returned with labels as tokens):
