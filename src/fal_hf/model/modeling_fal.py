@@ -778,7 +778,7 @@ class FALModel(FALPreTrainedModel):
         """`forward` of clips whose numbers of places may differ: those of one number go through the model together."""
         is_split = self.embeddings.split_cells(pixel_values)
         groups = group_clips(is_split)
-        recorded = [f"output_{name}" for name in self._can_record_outputs]
+        recorded = [f"output_{name}" for name in cast(dict, self._can_record_outputs)]
         if len(groups) > 1 and any(kwargs.get(name, getattr(self.config, name, False)) for name in recorded):
             raise ValueError(
                 "output_hidden_states and output_attentions: expected clips with as many places as one another, got "
