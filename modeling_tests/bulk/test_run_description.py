@@ -47,6 +47,15 @@ def test_adaptive_patches_are_of_the_run_where_they_are_asked_for(tiny_checkpoin
     assert adaptive == {**uniform, "adaptive_patches": {"share": 0.5, "threshold": None}}
 
 
+def test_patches_that_the_model_was_given_before_are_of_the_run_too(tiny_checkpoint):
+    labeler = VideoLabeler.from_pretrained(tiny_checkpoint)
+    labeler.model.adapt_patches(AdaptivePatches(threshold=0.5))
+    again = VideoLabeler(labeler.model, labeler.processor)
+    assert describe_run(again, top_k=5)["adaptive_patches"] == {"share": None, "threshold": 0.5}
+    labeler.model.adapt_patches(None)
+    assert "adaptive_patches" not in describe_run(again, top_k=5)
+
+
 def test_a_hierarchy_of_the_checkpoint_is_that_of_the_run(tiny_checkpoint, tmp_path):
     model = FALVideoClassifierForVideoClassification.from_pretrained(tiny_checkpoint)
     model.config.label_hierarchy = {"a": "vowel"}

@@ -25,7 +25,9 @@ def describe_run(labeler: VideoLabeler, *, top_k: int) -> dict[str, Any]:
     if labeler.has_given_labels:
         del weights[COMPUTED_WEIGHT]
         text_weights = {"text_weights": hash_weights(cast(TextEncoder, labeler.model.text_encoder).model.state_dict())}
-    patches = labeler.adaptive_patches
+    patches, changed = labeler.model.fal.embeddings.adaptive_patches, {}
+    if patches != labeler.model.config.adaptive_patches:
+        changed = {"adaptive_patches": patches and asdict(patches)}
     return {
         "weights": hash_weights(weights),
         **text_weights,
@@ -33,7 +35,7 @@ def describe_run(labeler: VideoLabeler, *, top_k: int) -> dict[str, Any]:
         "processor": labeler.processor.to_dict(),
         "dtype": str(labeler.model.dtype).removeprefix("torch."),
         "views": asdict(labeler.views),
-        **({} if patches is None else {"adaptive_patches": asdict(patches)}),
+        **changed,
         "timeline": asdict(labeler.timeline),
         "hierarchy": labeler.hierarchy and labeler.hierarchy.parents,
         "top_k": top_k,

@@ -156,7 +156,6 @@ class VideoLabeler:
         elif prompt is not None or multi_label:
             raise ValueError("prompt and multi_label: expected labels with them")
         check_problem_type(model.config.problem_type)
-        self.adaptive_patches = adaptive_patches
         if adaptive_patches is not None:
             model.adapt_patches(adaptive_patches)
         self.model = model.eval()
