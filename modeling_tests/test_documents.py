@@ -48,7 +48,7 @@ LEFT_OUT = {
     "model of the same kind in their place, and was not run with these weights",
     "python examples/fine_tuning/surveillance_manifest.py": "its clips do not come with the project",
     "python studies/open_labels.py": "its photographs do not come with the project; the study's own test runs it",
-    "python studies/adaptive_patches.py": "its photographs and clips do not come with the project; its own test runs it",
+    "python studies/adaptive_patches.py": "its clips do not come with the project; the study's own test runs it",
     "python benchmarks/labeling.py": "it labels ten minutes of video many times, whatever its arguments",
     "fal convert laion/": "its weights are on the Hub",
     "fal convert facebook/": "its weights are on the Hub",
