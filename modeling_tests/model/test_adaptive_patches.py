@@ -18,7 +18,6 @@ from tiny_fal import (
     variant_name,
 )
 from torch import nn
-from torch.export import Dim
 
 from fal_hf import AdaptivePatches, FALModel, FALVideoClassifierForVideoClassification
 from fal_hf.model.adaptive_patches import find_places, measure_complexity, split_cells
@@ -393,19 +392,6 @@ def test_a_model_with_a_threshold_compiles_around_what_depends_on_the_clips():
     clips = uneven_clips(model.config)
     compiled = torch.compile(model, backend="eager")
     torch.testing.assert_close(compiled(clips).logits, model(clips).logits)
-
-
-@pytest.mark.slow
-@torch.no_grad()
-def test_a_model_with_a_share_is_exported_with_a_dynamic_batch():
-    model = tiny_model(grid=(2, 4, 4), num_hidden_layers=1, **ADAPTIVE)
-    shapes = {"pixel_values": {0: Dim("batch")}}
-    program = torch.export.export(
-        model, (), {"pixel_values": random_clip(model.config)}, dynamic_shapes=shapes, strict=False
-    )
-    for batch in (1, 3):
-        clip = random_clip(model.config, batch=batch, seed=batch)
-        torch.testing.assert_close(program.module()(pixel_values=clip).logits, model(clip).logits)
 
 
 def test_a_model_with_a_threshold_is_not_exported():
