@@ -43,6 +43,7 @@ LEFT_OUT = {
     "python examples/fine_tuning/surveillance_manifest.py": "its clips do not come with the project",
     "python studies/open_labels.py": "its photographs do not come with the project; the study's own test runs it",
     "python benchmarks/": "the benchmarks' own test runs them, at tiny sizes",
+    "python studies/adaptive_patches.py": "its clips do not come with the project; the study's own test runs it",
     "fal convert laion/": "its weights are on the Hub",
     "fal convert facebook/": "its weights are on the Hub",
 }

@@ -29,10 +29,11 @@ from fal_hf import (
     FALVideoClassifierForVideoClassification,
     FALVideoProcessor,
 )
-from fal_hf.model.attention_schemes import ATTENTION_TYPES
+from fal_hf.model.attention_schemes import ATTENTION_SCHEMES, ATTENTION_TYPES
 from fal_hf.model.configuration_fal import ATTENTION_ORDERS, POSITION_EMBEDDING_TYPES, SMALLEST_FLOAT32
 from fal_hf.model.frames import PIL_MODES
 from fal_hf.model.label_space import LABEL_ATTENTIONS
+from fal_hf.model.patch_layout import PATCH_LAYOUTS
 
 hypothesis = pytest.importorskip("hypothesis")
 from hypothesis import HealthCheck, given, settings  # noqa: E402
@@ -73,6 +74,7 @@ def config_fields(draw) -> dict[str, Any]:
     # Labels below one another, the first ones below what is no label.
     parents = st.integers(1, num_labels).map(lambda first: {f"LABEL_{n}": f"LABEL_{n + 1}" for n in range(first)})
     orders = ATTENTION_ORDERS if attention_type == "divided_space_time" else ATTENTION_ORDERS[:1]
+    layouts = PATCH_LAYOUTS[:1] if ATTENTION_SCHEMES[attention_type].needs_grid else PATCH_LAYOUTS
     return {
         "hidden_size": heads * draw(st.integers(1, 6)),
         "num_hidden_layers": num_layers,
@@ -87,6 +89,9 @@ def config_fields(draw) -> dict[str, Any]:
         "qkv_bias": draw(st.booleans()),
         "image_size": draw(sides | st.lists(sides, min_size=2, max_size=2) | st.tuples(sides, sides)),
         "patch_size": patch_size,
+        "patch_layout": draw(st.sampled_from(layouts)),
+        "patch_share": draw(st.floats(0.25, 1)),
+        "patch_threshold": draw(st.none() | st.just(0)),  # with which the clips of a batch are all split alike
         "num_channels": draw(st.integers(1, 5)),
         "num_frames": draw(st.integers(1, 4)),
         "attention_type": attention_type,

@@ -1,4 +1,4 @@
-"""How the studies train their small models from nothing, and how sure a mean over seeds is."""
+"""How the studies train their small models, and how sure a mean over seeds is."""
 
 import time
 from collections.abc import Sequence
@@ -12,7 +12,14 @@ from fal_hf.training.result import TrainingResult
 
 
 def train_small(
-    output_dir: Path, data: DataArguments, model: ModelArguments, *, epochs: int, seed: int, use_cpu: bool
+    output_dir: Path,
+    data: DataArguments,
+    model: ModelArguments,
+    *,
+    epochs: float,
+    seed: int,
+    use_cpu: bool,
+    learning_rate: float = 2e-3,
 ) -> tuple[TrainingResult, float]:
     """Trains one model on clips of its own size; returns the result, and the seconds that took."""
     start = time.perf_counter()
@@ -24,7 +31,7 @@ def train_small(
             output_dir=str(output_dir),
             num_train_epochs=epochs,
             per_device_train_batch_size=16,
-            learning_rate=2e-3,
+            learning_rate=learning_rate,
             lr_scheduler_type="cosine",
             warmup_steps=0.1,
             weight_decay=0.05,

@@ -4,7 +4,14 @@ import json
 
 import torch
 
-from fal_hf import FALVideoClassifierForVideoClassification, FALVideoProcessor, Timeline, VideoLabeler, Views
+from fal_hf import (
+    AdaptivePatches,
+    FALVideoClassifierForVideoClassification,
+    FALVideoProcessor,
+    Timeline,
+    VideoLabeler,
+    Views,
+)
 from fal_hf.bulk.run_description import describe_run
 
 
@@ -40,6 +47,22 @@ def test_reuse_of_static_windows_is_of_the_run_where_it_is_used(tiny_checkpoint)
 
     assert "reuse_static" not in described()  # as in the journals of runs that did not know it
     assert described(reuse_static=6.0) == {**described(), "reuse_static": 6.0} != described(reuse_static=7.0)
+
+
+def test_adaptive_patches_are_of_the_run_where_they_are_asked_for(tiny_checkpoint):
+    uniform = describe_run(VideoLabeler.from_pretrained(tiny_checkpoint), top_k=5)
+    patches = AdaptivePatches(share=0.5)
+    adaptive = describe_run(VideoLabeler.from_pretrained(tiny_checkpoint, adaptive_patches=patches), top_k=5)
+    assert adaptive == {**uniform, "adaptive_patches": {"share": 0.5, "threshold": None}}
+
+
+def test_patches_that_the_model_was_given_before_are_of_the_run_too(tiny_checkpoint):
+    labeler = VideoLabeler.from_pretrained(tiny_checkpoint)
+    labeler.model.adapt_patches(AdaptivePatches(threshold=0.5))
+    again = VideoLabeler(labeler.model, labeler.processor)
+    assert describe_run(again, top_k=5)["adaptive_patches"] == {"share": None, "threshold": 0.5}
+    labeler.model.adapt_patches(None)
+    assert "adaptive_patches" not in describe_run(again, top_k=5)
 
 
 def test_a_hierarchy_of_the_checkpoint_is_that_of_the_run(tiny_checkpoint, tmp_path):

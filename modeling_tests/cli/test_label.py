@@ -46,6 +46,21 @@ def test_json_has_one_object_a_line_and_a_failed_file_does_not_stop_the_others(t
     assert "Traceback" not in output.err + output.out
 
 
+def test_patches_adapt_and_a_journal_knows_it(tiny_checkpoint, videos, tmp_path, capsys):
+    command = ["label", videos[0], videos[2], "--model", str(tiny_checkpoint)]
+    scores = []
+    for share in ([], ["--adaptive-patches", "0.25"], ["--adaptive-patches", "1"]):
+        assert main([*command, "--json", *share]) == 0
+        scores.append([json.loads(line)["labels"] for line in capsys.readouterr().out.splitlines()])
+    assert scores[0] == scores[2] != scores[1]
+    output = ["--output", str(tmp_path / "labels.jsonl"), "--workers", "0"]
+    assert main([*command, *output, "--adaptive-patches", "0.25"]) == 0
+    assert [json.loads(line)["labels"] for line in (tmp_path / "labels.jsonl").open()] == scores[1]
+    for share in ([], ["--adaptive-patches", "0.5"]):
+        assert main([*command, *output, *share]) == 2
+        assert "adaptive_patches" in capsys.readouterr().err
+
+
 def test_a_missing_model_is_a_message_and_not_a_traceback(videos, tmp_path, capsys):
     assert main(["label", videos[0], "--model", str(tmp_path / "nowhere")]) == 2
     output = capsys.readouterr()

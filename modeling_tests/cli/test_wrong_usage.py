@@ -14,6 +14,7 @@ import pytest
 import torch
 from media_files import moving_frames, write_video
 from safetensors.torch import save
+from tiny_fal import tiny_model
 
 pytest.importorskip("accelerate")
 pytest.importorskip("evaluate")
@@ -93,6 +94,8 @@ def folder(tiny_checkpoint, open_checkpoint, vit_folder, tmp_path_factory) -> Pa
         shutil.copy(folder / "a.mp4", folder / name)
     shutil.copytree(vit_folder, folder / "vit")
     shutil.copytree(tiny_checkpoint, folder / "model")
+    shutil.copytree(tiny_checkpoint, folder / "axial")
+    tiny_model(attention_type="axial").save_pretrained(folder / "axial")
     for name, file, content in (
         ("cut_config", "config.json", "{"),
         ("list_config", "config.json", "[]"),
@@ -182,6 +185,8 @@ OF_A_MODEL = [
     *each("--device", "", "gpu", "cpu:x", "meta", "cuda:99"),
     *each("--dtype", "", "int8", "float64"),
     *each("--top-k", "1.5", *NO_NUMBERS),
+    *each("--adaptive-patches", "0.2", "1.1", *NO_NUMBERS),
+    ["--adaptive-patches", "0.5", "--model", "axial"],
 ]
 HIERARCHIES = [f"{name}.json" for name in ("circle", "circle_above", "own_parent", "strange", "nobody", "numbers")]
 HIERARCHIES += [f"{name}.json" for name in ("nameless", "list", "null", "cut", "deep", "binary")]
@@ -323,6 +328,7 @@ TRAIN = [
     *each("--frame_stride", *NO_NUMBERS),
     *each("--problem_type", "", "regression"),
     *each("--drop_path_rate", "nan", "1", "-1", "x"),
+    *each("--adaptive_patches", "0.2", "1.1", *NO_NUMBERS),
     *each("--label_attention", "", "zebra", "divided"),
     *each("--label_integration_layer", "0", "1", "x", ""),
     *(["--label_attention", "label", *case] for case in each("--label_integration_layer", "2", "-1")),
@@ -394,6 +400,7 @@ EVALUATE = [
     *each("--batch_size", *NO_NUMBERS),
     *each("--num_workers", "-1", "x"),
     *each("--seed", "-1", "x"),
+    *each("--adaptive_patches", "0.2", "1.1", *NO_NUMBERS),
     *each("--device", "", "gpu", "meta", "cuda:99"),
     *each("--dtype", "", "int8", "zebra"),
     *each("--output_dir", "", "file", "file/run"),

@@ -159,6 +159,29 @@ def test_the_label_space_is_a_row_where_it_is_more_than_labels(fields, row):
     assert f"| label space | {row} |" in text if row else "label space" not in text
 
 
+@pytest.mark.parametrize(
+    ("fields", "row", "cost"),
+    [
+        ({}, None, "| cost | 0"),
+        ({"patch_share": 0.6}, "in 60% of the tokens; elsewhere patches of 8 × 8", "| cost | 0"),
+        ({"patch_threshold": 0.2}, "above 0.2; elsewhere patches of 8 × 8", "| cost | at most 0"),
+    ],
+)
+def test_patches_that_adapt_are_a_row(fields, row, cost):
+    text = describe_model(tiny_config(patch_layout="adaptive" if fields else "uniform", **fields))
+    assert (row in text) if row else ("adaptive patches" not in text)
+    assert cost in text
+
+
+def test_fewer_tokens_cost_less():
+    def gflop(**fields) -> float:
+        return count_parameters_and_gflop(tiny_config(**fields))[1]
+
+    shares = [gflop(patch_layout="adaptive", patch_share=share) for share in (0.25, 0.5, 0.75, 1.0)]
+    assert shares == sorted(shares) and len(set(shares)) == 4
+    assert gflop(patch_layout="adaptive", patch_threshold=0.5) == shares[-1] > gflop()
+
+
 def test_gflop_are_two_for_a_multiply_add():
     """Of space-only attention every product can be written down, but for the last block, which CLS alone leaves."""
     config = FALConfig(attention_type="space_only", num_hidden_layers=13, num_labels=1)

@@ -16,7 +16,15 @@ from naive_fal import naive_similarity
 from tiny_clip import write_open_checkpoint
 from tiny_fal import model_scores, tiny_model
 
-from fal_hf import FALVideoClassifierForVideoClassification, Timeline, VideoError, VideoLabeler, Views, read_frames
+from fal_hf import (
+    AdaptivePatches,
+    FALVideoClassifierForVideoClassification,
+    Timeline,
+    VideoError,
+    VideoLabeler,
+    Views,
+    read_frames,
+)
 from fal_hf.labeling import labeler as labeling
 from fal_hf.labeling.views import PAPER_SCALES
 
@@ -199,6 +207,26 @@ def test_labels_that_are_independent_overlap_in_time(tiny_checkpoint, video, tmp
     assert [segment.label for segment in result.segments] == list("abcde")
     assert all(segment.start_seconds == 0.0 for segment in result.segments)
     assert [segment.end_seconds for segment in result.segments] == pytest.approx([1.6] * 5)
+
+
+def test_patches_adapt_where_that_is_asked_for(tiny_checkpoint, labeler, video):
+    patches = AdaptivePatches(share=0.3)
+    adaptive = VideoLabeler.from_pretrained(tiny_checkpoint, num_clips=1, adaptive_patches=patches)
+    (clip,) = read_clips(adaptive, video)
+    with torch.no_grad():
+        expected = adaptive.model(clip).logits.softmax(-1)[0]
+    assert adaptive.model.fal.embeddings.find_places(clip).shape == (1, 4, 3)
+    scores = {label.label: label.score for label in adaptive(video).labels}
+    assert [scores[name] for name in "abcde"] == pytest.approx(expected.tolist(), abs=1e-6)
+    uniform = VideoLabeler.from_pretrained(tiny_checkpoint, num_clips=1)
+    assert [label.score for label in uniform(video).labels] != pytest.approx(sorted(scores.values())[::-1], abs=1e-4)
+
+
+def read_clips(labeler, video) -> list[torch.Tensor]:
+    """The pixel values of each batch of a video's clips."""
+    with labeler.reader.open(video) as file:
+        batches = list(labeler.reader.read(file, labeler.reader.plan(file)))
+    return [torch.from_numpy(pixels).flatten(0, 1) for (pixels,) in batches]
 
 
 def test_a_timeline_needs_windows_and_num_clips_stands_once(labeler):

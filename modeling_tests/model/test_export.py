@@ -60,6 +60,19 @@ def test_an_exported_model_with_label_tokens_gives_the_same_scores_for_any_batch
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("format_name", LIBRARIES)
+@torch.no_grad()
+def test_an_exported_model_with_a_share_of_tokens_gives_the_same_logits_for_any_batch(format_name):
+    model = tiny_model(grid=(2, 4, 4), num_hidden_layers=1, patch_layout="adaptive", patch_share=0.6)
+    exported = export(format_name, model, random_clip(model.config, batch=2))
+    for batch in (2, 5, 1):
+        clip = random_clip(model.config, batch=batch, seed=batch)
+        torch.testing.assert_close(
+            exported(pixel_values=clip)["logits"].float(), model(clip).logits, atol=1e-4, rtol=1e-4
+        )
+
+
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_saved_export_loads_and_gives_the_same_logits(tmp_path):
     model = tiny_model(grid=(2, 2, 2), num_hidden_layers=1)

@@ -17,7 +17,7 @@ pytest.importorskip("accelerate")
 pytest.importorskip("evaluate")
 pytest.importorskip("sklearn")
 
-from fal_hf import FALVideoProcessor, VideoLabeler
+from fal_hf import AdaptivePatches, FALVideoProcessor, VideoLabeler
 from fal_hf.labeling.views import Views
 from fal_hf.training import DataArguments, EvaluationArguments, evaluate
 from fal_hf.training.data import MULTI_LABEL
@@ -34,13 +34,16 @@ def checkpoint(tmp_path_factory) -> Path:
     return folder
 
 
-def run_evaluation(model: Path, output: Path, *, num_clips: list[int], num_crops: int = 1, split="test", **data):
+def run_evaluation(
+    model: Path, output: Path, *, num_clips: list[int], num_crops: int = 1, split="test", share=None, **data
+):
     evaluation = EvaluationArguments(
         model_name_or_path=str(model),
         output_dir=str(output),
         split=split,
         num_clips=num_clips,
         num_crops=num_crops,
+        adaptive_patches=share,
         device="cpu",
     )
     return evaluate(data=DataArguments(**data), evaluation=evaluation)
@@ -73,6 +76,16 @@ def test_the_evaluation_agrees_with_the_labeler_and_writes_its_figures(checkpoin
     entries = yaml.safe_load((output / "model_index.yaml").read_text())["model-index"][0]["results"]
     assert {(entry["dataset"]["name"], entry["dataset"]["split"]) for entry in entries} == {("clips", split)}
     assert len((output / "per_class.csv").read_text().splitlines()) == 3
+
+
+def test_a_model_is_evaluated_with_fewer_tokens_as_the_labeler_labels(checkpoint, tmp_path):
+    clips = write_class_folders(tmp_path / "clips", per_class=2)
+    found = run_evaluation(checkpoint, tmp_path / "figures", num_clips=[1], share=0.25, test_dir=str(clips))
+    views, patches = Views(num_clips=1), AdaptivePatches(share=0.25)
+    labeler = VideoLabeler.from_pretrained(checkpoint, views=views, adaptive_patches=patches, device="cpu")
+    for one in found.predictions:
+        scores = {label.label: label.score for label in labeler(one.clip.path).labels}
+        assert one.scores == pytest.approx(scores, abs=1e-5)
 
 
 def test_labels_in_ones_own_words_are_evaluated(tmp_path):

@@ -33,6 +33,8 @@ MODELS = {
     "mlp": {"classifier_hidden_size": 6},
     "a CLS token a frame": {"attention_type": "space_only"},
     "similarity": {"classifier_type": "similarity", "label_embedding_size": 6},
+    "adaptive patches": {"patch_layout": "adaptive"},
+    "adaptive patches and tokens": {**TOKENS, "label_attention": "divided", "patch_layout": "adaptive"},
     "CLIP's norms": {"classifier_type": "similarity", "attention_type": "space_only", "norm_layout": "clip"},
     **{f"{kind} tokens": {**TOKENS, "label_attention": kind} for kind in ("label", "unified", "divided")},
     "tokens and similarity": {**TOKENS, "label_attention": "divided", "classifier_type": "similarity"},
@@ -104,6 +106,11 @@ def test_a_step_on_features_is_a_step_on_the_pixels_with_a_frozen_backbone(field
         for name, parameter in behind.named_parameters()
         if parameter.requires_grad
     }
+
+
+def test_features_of_clips_that_differ_in_their_tokens_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="expected a share, for the same number of tokens in all clips"):
+        make_store(tmp_path, tiny_model(patch_layout="adaptive", patch_threshold=0.5))
 
 
 def test_features_do_not_depend_on_labels(tmp_path):

@@ -140,6 +140,43 @@ def test_weights_get_the_size_that_is_asked_for_before_training(tiny_checkpoint,
     assert find_source(ModelArguments(model_name_or_path=str(tiny_checkpoint)), tmp_path) == str(tiny_checkpoint)
 
 
+def test_patches_of_a_checkpoint_adapt_and_carry_over(tiny_checkpoint, tmp_path):
+    options = {"labels": list("abcde"), "problem_type": SINGLE_LABEL}
+    start = FALVideoClassifierForVideoClassification.from_pretrained(tiny_checkpoint)
+    model = build_model(ModelArguments(adaptive_patches=0.6), tiny_checkpoint, **options)
+    assert (model.config.patch_layout, model.config.patch_share) == ("adaptive", 0.6)
+    assert not model.fal.embeddings.cell_projection.weight.any()
+    assert torch.equal(model.classifier.weight, start.classifier.weight)
+    model.fal.embeddings.cell_projection.weight.data.fill_(0.5)
+    model.save_pretrained(tmp_path)
+    kept = build_model(ModelArguments(), tmp_path, **options)
+    assert kept.config.patch_share == 0.6 and (kept.fal.embeddings.cell_projection.weight == 0.5).all()
+    other = build_model(ModelArguments(adaptive_patches=0.3), tmp_path, **options)
+    assert other.config.patch_share == 0.3 and (other.fal.embeddings.cell_projection.weight == 0.5).all()
+
+
+@pytest.mark.parametrize("patches", [{"patch_share": 0.6}, {"patch_threshold": 0.5}], ids=str)
+def test_patches_that_adapt_stay_at_another_size(tiny_checkpoint, tmp_path, patches):
+    start = FALVideoClassifierForVideoClassification.from_pretrained(tiny_checkpoint)
+    model = tiny_model(patch_layout="adaptive", id2label=start.config.id2label, **patches)
+    shutil.copytree(tiny_checkpoint, tmp_path / "model")
+    model.save_pretrained(tmp_path / "model")
+    arguments = ModelArguments(model_name_or_path=str(tmp_path / "model"), image_size=24)
+    source = find_source(arguments, tmp_path / "run")
+    larger = build_model(arguments, source, labels=list("abcde"), problem_type=SINGLE_LABEL)
+    assert larger.config.grid_size == (4, 6, 6) and larger.config.adaptive_patches == model.config.adaptive_patches
+    weights = [each.fal.embeddings.cell_projection.weight for each in (larger, model)]
+    assert torch.equal(*weights)
+
+
+def test_the_linear_of_cells_that_a_checkpoint_should_have_is_expected(tiny_checkpoint, tmp_path):
+    model = FALVideoClassifierForVideoClassification.from_pretrained(tiny_checkpoint)
+    model.config.patch_layout = "adaptive"
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"cell_projection\.bias is missing or differs"):
+        build_model(ModelArguments(), tmp_path, labels=list("abcde"), problem_type=SINGLE_LABEL)
+
+
 # ---- labels as tokens ----
 
 HIERARCHY = {"a": "vowel", "e": "vowel", "b": "stop", "d": "stop"}

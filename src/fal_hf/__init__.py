@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .model.image_processing_fal import FALImageProcessor
     from .model.image_processing_pil_fal import FALImageProcessorPil
     from .model.modeling_fal import FALModel, FALPreTrainedModel, FALVideoClassifierForVideoClassification
+    from .model.patch_layout import AdaptivePatches
     from .model.video_file import VideoFile, VideoFrame, VideoFrames, probe, read_frames
     from .model.video_info import Stretch, VideoInfo
     from .model.video_processing_fal import FALVideoProcessor
@@ -28,6 +29,7 @@ _MODULES = {
     "model.image_processing_fal": ("FALImageProcessor",),
     "model.image_processing_pil_fal": ("FALImageProcessorPil",),
     "model.modeling_fal": ("FALModel", "FALPreTrainedModel", "FALVideoClassifierForVideoClassification"),
+    "model.patch_layout": ("AdaptivePatches",),
     "model.video_file": ("VideoFile", "VideoFrame", "VideoFrames", "probe", "read_frames"),
     "model.video_info": ("Stretch", "VideoInfo"),
     "model.video_processing_fal": ("FALVideoProcessor",),
@@ -35,6 +37,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "AdaptivePatches",
     "FALConfig",
     "FALImageProcessor",
     "FALImageProcessorPil",

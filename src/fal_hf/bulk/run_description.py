@@ -8,6 +8,8 @@ from ..labeling.labeler import VideoLabeler
 from ..labeling.records import SCHEMA_VERSION
 from ..model.modeling_fal import FALVideoClassifierForVideoClassification
 from ..model.text_encoder import TextEncoder
+from ..runtimes.exported_classifier import ExportedClassifier
+from ..runtimes.loading import Classifier
 
 # What a configuration says of its file and of the library that wrote it, and not of the model.
 UNRELATED_KEYS = ("_name_or_path", "transformers_version")
@@ -31,6 +33,7 @@ def describe_run(labeler: VideoLabeler, *, top_k: int) -> dict[str, Any]:
         "processor": labeler.processor.to_dict(),
         "dtype": str(labeler.model.dtype).removeprefix("torch."),
         "views": views,
+        **describe_patches(labeler.model),
         "timeline": asdict(labeler.timeline),
         "hierarchy": labeler.hierarchy and labeler.hierarchy.parents,
         "top_k": top_k,
@@ -50,6 +53,14 @@ def describe_weights(labeler: VideoLabeler) -> dict[str, str]:
     del weights[COMPUTED_WEIGHT]
     text_encoder = cast(TextEncoder, model.text_encoder)
     return {"weights": hash_weights(weights), "text_weights": hash_weights(text_encoder.model.state_dict())}
+
+
+def describe_patches(model: Classifier) -> dict[str, Any]:
+    """The patches that a model takes, where they are not those of its configuration."""
+    if isinstance(model, ExportedClassifier):
+        return {}
+    patches = model.fal.embeddings.adaptive_patches
+    return {} if patches == model.config.adaptive_patches else {"adaptive_patches": patches and asdict(patches)}
 
 
 __all__ = ["describe_run"]

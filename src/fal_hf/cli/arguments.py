@@ -5,7 +5,10 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..model.patch_layout import AdaptivePatches
 
 
 class UsageError(Exception):
@@ -76,6 +79,17 @@ def scales(text: str) -> tuple[float, ...]:
     return PAPER_SCALES if text == "paper" else tuple(float(part) for part in text.split(","))
 
 
+def adaptive_patches(text: str) -> "AdaptivePatches":
+    """A share of patches, for argparse."""
+    from ..model.patch_layout import AdaptivePatches
+
+    value = float(text)
+    try:
+        return AdaptivePatches(share=value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that say which model runs, where and how, and what it labels with."""
     parser.add_argument(
@@ -104,6 +118,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--compile", action="store_true", help="have torch compile the model: it starts later, then runs faster"
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="say which runtime is taken, and why")
+        "--adaptive-patches",
+        type=adaptive_patches,
+        metavar="SHARE",
+        help="fewer tokens: four patches in which little happens become one, until this share of a frame's patches is "
+        "left, 0.25 to 1 (default: the checkpoint's own layout)",
+    )
     given = parser.add_argument_group(
         "labels in your own words", "for a --model with a text tower, such as a CLIP that `fal convert` has converted"
     )

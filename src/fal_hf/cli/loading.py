@@ -40,7 +40,7 @@ def _load_labeler(arguments: argparse.Namespace, options: dict[str, Any]) -> "Vi
         keep_freed_memory()
         model = arguments.model or DEFAULT_CHECKPOINT
         device = arguments.device or Processes.launched().device
-        options |= {"dtype": arguments.dtype, "runtime": arguments.runtime, "compile": arguments.compile}
+        options |= {name: getattr(arguments, name) for name in ("adaptive_patches", "compile", "dtype", "runtime")}
         try:
             with shown_log() if arguments.verbose else nullcontext():
                 return VideoLabeler.from_pretrained(model, device=device, **options)

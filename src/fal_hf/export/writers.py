@@ -214,8 +214,10 @@ WRITERS: dict[Format, type[TorchWriter] | type[GraphWriter]] = {
 }
 
 
-def has_fixed_cells(model: nn.Module) -> bool:
-    """Whether attention cuts the grid by slices, which a graph writes down for one size."""
+def has_fixed_cells(model: FALVideoClassifierForVideoClassification) -> bool:
+    """Whether patches adapt or attention cuts the grid by slices, which a graph writes down for one size."""
+    if model.config.adaptive_patches is not None:
+        return True
     neighborhoods = [module.neighborhood for module in model.modules() if isinstance(module, FALAttention)]
     return any(isinstance(neighborhood, CellNeighborhood) for neighborhood in neighborhoods)
 

@@ -15,6 +15,7 @@ from transformers.utils import CONFIG_NAME
 from ..model.configuration_fal import FALConfig
 from ..model.label_space import LABEL_STEPS
 from ..model.modeling_fal import FALVideoClassifierForVideoClassification
+from ..model.patch_layout import AdaptivePatches
 from ..model.text_encoder import TEXT_FOLDER
 from ..model.video_processing_fal import FALVideoProcessor
 
@@ -223,16 +224,29 @@ def describe_model(config: FALConfig) -> str:
     patch = config.patch_size
     parameters, gflop = count_parameters_and_gflop(config)
     order = f", order `{config.attention_order}`" if config.attention_type == "divided_space_time" else ""
+    adaptive = config.adaptive_patches
+    bound = "" if adaptive is None or adaptive.threshold is None else "at most "
     rows_of_table = {
         "attention": f"`{config.attention_type}`{order}",
         "clip": f"{frames} frames of {rows * patch} × {columns * patch} pixels in patches of {patch} × {patch}",
+        "adaptive patches": describe_patches(config),
         "blocks": f"{config.num_hidden_layers} of width {config.hidden_size}, {config.num_attention_heads} heads",
         "scores": describe_scores(config),
         "label space": describe_label_space(config),
         "parameters": f"{parameters:,}",
-        "cost": f"{gflop:.3g} GFLOP a clip (matrix products; a multiply-add is two)",
+        "cost": f"{bound}{gflop:.3g} GFLOP a clip (matrix products; a multiply-add is two)",
     }
     return _as_table({name: text for name, text in rows_of_table.items() if text})
+
+
+def describe_patches(config: FALConfig) -> str:
+    """How patches adapt to the clip; empty where they do not."""
+    patches = config.adaptive_patches
+    if patches is None:
+        return ""
+    size = 2 * config.patch_size
+    kept = f"in {patches.share:.0%} of the tokens" if patches.threshold is None else f"above {patches.threshold:g}"
+    return f"the most complex parts of a picture, {kept}; elsewhere patches of {size} × {size}"
 
 
 def describe_scores(config: FALConfig) -> str:
@@ -261,12 +275,15 @@ def count_parameters_and_gflop(config: FALConfig) -> tuple[int, float]:
     """
     The number of parameters, and the cost of one clip of the configured size in 10⁹ operations.
 
-    Counted are the matrix products of inference, two operations for a multiply-add, on shapes alone.
+    Counted are the matrix products of inference, two operations for a multiply-add, on shapes alone. Where patches
+    adapt by a threshold it is the most that a clip can cost.
     """
     frames, rows, columns = config.grid_size
     with torch.device("meta"):
         # Eager attention: its products are what the counter knows on every device.
         model = FALVideoClassifierForVideoClassification._from_config(config, attn_implementation="eager").eval()
+        if config.adaptive_patches is not None and config.adaptive_patches.threshold is not None:
+            model.adapt_patches(AdaptivePatches(share=1.0))
         clip = torch.empty(1, frames, config.num_channels, rows * config.patch_size, columns * config.patch_size)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(clip.to(model.dtype))

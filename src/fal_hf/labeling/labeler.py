@@ -12,6 +12,7 @@ import torch
 from ..model.label_space import check_labels
 from ..model.modeling_fal import FALSimilarityHead, FALVideoClassifierForVideoClassification
 from ..model.onednn import requested_library
+from ..model.patch_layout import AdaptivePatches
 from ..model.video_file import Video
 from ..model.video_info import WHOLE, Stretch
 from ..model.video_processing_fal import FALVideoProcessor
@@ -117,6 +118,7 @@ class VideoLabeler:
         timeline: How the scores of windows become segments; needs `views` with windows.
         hierarchy: Label to its parent, or a JSON file of that; the checkpoint's own unless it or labels are given. It
             adds the parents' scores, see [`LabelHierarchy`].
+        adaptive_patches: Patches that adapt to the clip, see [`AdaptivePatches`]; the checkpoint's own unless given.
         batch_size: Clips that go through the model at once, fewer of large ones on a CPU. They are always of one
             video: what a video's scores are does not depend on the videos beside it.
 
@@ -148,6 +150,7 @@ class VideoLabeler:
         views: Views | None = None,
         timeline: Timeline | None = None,
         hierarchy: Mapping[str, str] | str | PathLike | None = None,
+        adaptive_patches: AdaptivePatches | None = None,
         batch_size: int = 8,
     ):
         if num_clips is not None and views is not None:
@@ -160,6 +163,10 @@ class VideoLabeler:
         elif prompt is not None or multi_label:
             raise ValueError("prompt and multi_label: expected labels with them")
         check_problem_type(model.config.problem_type)
+        if adaptive_patches is not None:
+            if isinstance(model, ExportedClassifier):
+                raise ValueError(f"adaptive_patches: expected a checkpoint with them, got {model.record.name}")
+            model.adapt_patches(adaptive_patches)
         self.model = model.eval()
         self.runtime: tuple[RuntimeFolder, RuntimeRecord] | None = None
         align_weights(model)
@@ -191,6 +198,7 @@ class VideoLabeler:
         views: Views | None = None,
         timeline: Timeline | None = None,
         hierarchy: Mapping[str, str] | str | PathLike | None = None,
+        adaptive_patches: AdaptivePatches | None = None,
         batch_size: int = 8,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype = "auto",
@@ -204,7 +212,8 @@ class VideoLabeler:
         Args:
             model: A folder or a Hub id of FAL or TimeSformer layout, or of what `fal export` has written; by default
                 the camera-motion checkpoint that comes with the package.
-            labels, prompt, multi_label, num_clips, views, timeline, hierarchy, batch_size: As for the class.
+            labels, prompt, multi_label, num_clips, views, timeline, hierarchy, adaptive_patches, batch_size: As for
+                the class.
             device: `"cpu"`, `"cuda"`, `"cuda:1"`, ...; None takes a GPU where there is one.
             dtype: `"auto"` (the checkpoint's own), `"float32"`, `"bfloat16"` or `"float16"`.
             runtime: Of an exported folder: the name of a runtime, or `"auto"`, the fastest on this machine.
@@ -224,6 +233,7 @@ class VideoLabeler:
             "views": views,
             "timeline": timeline,
             "hierarchy": hierarchy,
+            "adaptive_patches": adaptive_patches,
             "batch_size": batch_size,
         }
         folder = find_runtimes(model, **kwargs)

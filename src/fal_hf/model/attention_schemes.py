@@ -28,11 +28,13 @@ class AttentionScheme:
         image_part: The part of a clip, as (frames, rows, columns) of patches, in which the main step sees what an
             image model sees: all patches of a frame, each once. None stands for the clip's own size. On that part a
             model that was inflated from an image model equals it.
+        needs_grid: Whether a neighborhood is cut out of rows and columns, so that patches have to be of one size.
     """
 
     steps: dict[str, str]
     frames_apart: bool = False
     image_part: tuple[int | None, int | None, int | None] = (None, None, None)
+    needs_grid: bool = False
 
     @property
     def extra_steps(self) -> tuple[str, ...]:
@@ -51,8 +53,12 @@ ATTENTION_SCHEMES = {
     "divided_space_time": AttentionScheme({"temporal": "time", MAIN_STEP: "frame"}),
     "space_only": AttentionScheme({MAIN_STEP: "frame"}, frames_apart=True),
     "joint_space_time": AttentionScheme({MAIN_STEP: "clip"}, image_part=(1, None, None)),
-    "sparse_local_global": AttentionScheme({"local": "local", MAIN_STEP: "strided"}, image_part=(2, 1, 1)),
-    "axial": AttentionScheme({"temporal": "time", "row": "row", MAIN_STEP: "column"}, image_part=(None, None, 1)),
+    "sparse_local_global": AttentionScheme(
+        {"local": "local", MAIN_STEP: "strided"}, image_part=(2, 1, 1), needs_grid=True
+    ),
+    "axial": AttentionScheme(
+        {"temporal": "time", "row": "row", MAIN_STEP: "column"}, image_part=(None, None, 1), needs_grid=True
+    ),
 }
 ATTENTION_TYPES = tuple(ATTENTION_SCHEMES)
 

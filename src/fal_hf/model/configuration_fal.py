@@ -11,6 +11,7 @@ from transformers.utils.auto_docstring import auto_docstring
 
 from .attention_schemes import ATTENTION_TYPES
 from .label_space import LABEL_ATTENTIONS, LabelSpace, check_prompt
+from .patch_layout import PATCH_LAYOUTS, AdaptivePatches, check_scheme
 
 ATTENTION_ORDERS = ("time_space", "space_time", "parallel")
 POSITION_EMBEDDING_TYPES = ("space_time", "space_only", "none")
@@ -75,6 +76,15 @@ class FALConfig(PreTrainedConfig):
         Frame size in pixels that the position table is made for. Other sizes interpolate the table.
     patch_size (`int`, defaults to 16):
         Side P of a patch in pixels.
+    patch_layout (`str`, defaults to `"uniform"`):
+        How a picture is laid out in patches (paper, section 4): `"uniform"`, all of them P x P pixels; `"adaptive"`,
+        where cells of 2 x 2 patches in which little happens are one token each. It needs divided, space-only or joint
+        attention.
+    patch_share (`float`, defaults to 0.5):
+        Places of an adaptive layout as a share of the uniform one's, in [0.25, 1], unless there is a threshold.
+    patch_threshold (`float`, *optional*):
+        Complexity above which a cell of an adaptive layout stays split, see [`AdaptivePatches`]; how many tokens there
+        are then depends on the clip.
     num_channels (`int`, defaults to 3):
         Color channels of a frame.
     num_frames (`int`, defaults to 8):
@@ -138,6 +148,9 @@ class FALConfig(PreTrainedConfig):
     qkv_bias: bool = True
     image_size: int | list[int] | tuple[int, int] = 224
     patch_size: int = 16
+    patch_layout: str = "uniform"
+    patch_share: float | int = 0.5
+    patch_threshold: float | int | None = None
     num_channels: int = 3
     num_frames: int = 8
     attention_type: str = "divided_space_time"
@@ -159,6 +172,15 @@ class FALConfig(PreTrainedConfig):
         """Patches of a clip of the configured size: (frames, rows, columns)."""
         height, width = (self.image_size,) * 2 if isinstance(self.image_size, int) else self.image_size
         return self.num_frames, height // self.patch_size, width // self.patch_size
+
+    @property
+    def adaptive_patches(self) -> AdaptivePatches | None:
+        """The adaptive layout, None for the uniform one."""
+        if self.patch_layout == "uniform":
+            return None
+        if self.patch_threshold is not None:
+            return AdaptivePatches(threshold=self.patch_threshold)
+        return AdaptivePatches(share=self.patch_share)
 
     @property
     def label_space(self) -> LabelSpace:
@@ -219,6 +241,7 @@ class FALConfig(PreTrainedConfig):
                 f"attention_order={self.attention_order!r} is a choice of divided_space_time attention only, "
                 f"got attention_type={self.attention_type!r}; leave attention_order at 'time_space'"
             )
+        self._require_patches()
         self._require_choice("hidden_act", tuple(ACT2FN))
         self._require_choice("norm_layout", NORM_LAYOUTS)
         self._require_choice("classifier_type", CLASSIFIER_TYPES)
@@ -262,6 +285,17 @@ class FALConfig(PreTrainedConfig):
     def _require_choice(self, field: str, choices: tuple[str, ...]):
         if getattr(self, field) not in choices:
             raise ValueError(f"expected {field} to be one of {', '.join(choices)}; got {getattr(self, field)!r}")
+
+    def _require_patches(self):
+        self._require_choice("patch_layout", PATCH_LAYOUTS)
+        for field, option in (("patch_share", "share"), ("patch_threshold", "threshold")):
+            if (value := getattr(self, field)) is not None:
+                try:
+                    AdaptivePatches(**{option: value})
+                except ValueError as error:
+                    raise ValueError(f"{field}: {error}") from error
+        if self.patch_layout == "adaptive":
+            check_scheme(self.attention_type)
 
     def _require_sizes(self):
         positive = (

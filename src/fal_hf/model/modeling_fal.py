@@ -37,6 +37,17 @@ from transformers.utils.generic import (
 )
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
+from .adaptive_patches import (
+    count_split,
+    find_places,
+    group_clips,
+    join_clips,
+    join_tokens,
+    patches_of_cells,
+    shrink,
+    split_cells,
+    take_places,
+)
 from .attention_schemes import ATTENTION_SCHEMES, MAIN_STEP, STEP_ATTENTIONS, Grid
 from .composed_linear import compose_linears
 from .configuration_fal import FALConfig
@@ -54,6 +65,7 @@ from .label_tree import FALLabelTree
 from .multi_head_attention import FALMultiHeadAttention
 from .onednn import on_fast_linears
 from .parts import apply_to_cuts, apply_to_parts, can_part
+from .patch_layout import AdaptivePatches, check_scheme, count_places
 from .recomputation import apply_recomputed
 from .text_encoder import HUB_ARGUMENTS, TextEncoder
 from .timesformer_names import register_timesformer_names
@@ -69,7 +81,9 @@ START_LOGIT_SCALE = 2.6592
 class FALModelOutput(ModelOutput):
     r"""
     last_hidden_state (`torch.Tensor` of shape `(B, 1 + T·H·W, D)`):
-        All tokens after the last layer norm, CLS first, then the patches in the order of time, row, column.
+        All tokens after the last layer norm, CLS first, then the patches in the order of time, row, column. With
+        adaptive patches a frame has N places instead of its H·W patches, here and below; `embeddings.find_places` says
+        where they are. Of clips whose N differ it is the largest, and a frame's other rows are zeros.
     pooler_output (`torch.Tensor` of shape `(B, D)`):
         The clip's embedding y, the CLS token after the last layer norm (paper, equation 10).
     label_hidden_state (`torch.Tensor` of shape `(B, N, D)`, *optional*, returned with labels as tokens):
@@ -169,13 +183,14 @@ class FALPatchEmbeddings(nn.Module):
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """`(B, T, channels, height, width)` pixels to `(B, T, H, W, D)` patches."""
-        self._check(pixel_values)
+        self.check(pixel_values)
         patches = pixel_values.unflatten(-1, (-1, self.patch_size)).unflatten(-3, (-1, self.patch_size))
         patches = patches.permute(0, 1, 3, 5, 2, 4, 6).flatten(-3)  # (B, T, H, W, channels·P·P)
         weight = self.projection.weight  # of a quantized Linear a method, which wants float32
         return self.projection(patches.to(weight.dtype if isinstance(weight, torch.Tensor) else torch.float32))
 
-    def _check(self, pixel_values: torch.Tensor):
+    def check(self, pixel_values: torch.Tensor) -> None:
+        """Refuses what are no clips of whole patches."""
         expected = f"expected pixel_values of shape (batch, frames, {self.num_channels}, height, width)"
         if not isinstance(pixel_values, torch.Tensor):
             raise TypeError(
@@ -207,6 +222,12 @@ class FALEmbeddings(nn.Module):
         has_times = config.position_embedding_type == "space_time" and not self.cls_per_frame
         self.table_grid = (frames, rows, columns)
         self.patch_embeddings = FALPatchEmbeddings(config)
+        self.adaptive_patches = config.adaptive_patches
+        # CODEPATH: published checkpoints have patches of one size (section 4)
+        if config.patch_layout == "adaptive":
+            self.cell_projection = FALZeroLinear(4 * config.hidden_size, config.hidden_size)
+        else:
+            self.cell_projection = None
         self.cls_token = nn.Parameter(torch.empty(1, 1, config.hidden_size))
         self.position_embeddings = (
             nn.Parameter(torch.empty(1, 1 + rows * columns, config.hidden_size)) if has_positions else None
@@ -219,8 +240,17 @@ class FALEmbeddings(nn.Module):
             self.layernorm = nn.Identity()
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = True) -> tuple[torch.Tensor, Grid]:
-        """`(B, T, channels, height, width)` pixels to `(B, C + T·H·W, D)` tokens and the grid (T, H, W)."""
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        interpolate_pos_encoding: bool = True,
+        is_split: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, Grid]:
+        """
+        `(B, T, channels, height, width)` pixels to `(B, C + T·H·W, D)` tokens and the grid (T, H, W). With adaptive
+        patches a picture is a single row of N places, (T, 1, N), of which `is_split` (B, H // 2, W // 2) tells the
+        cells that stay split; the most complex ones unless given.
+        """
         patches = self.patch_embeddings(pixel_values)
         batch, frames, rows, columns, width = patches.shape
         grid = (frames, rows, columns)
@@ -229,15 +259,51 @@ class FALEmbeddings(nn.Module):
                 f"expected a grid of (frames, rows, columns) = {self.table_grid} patches, got {grid}; "
                 "interpolate_pos_encoding=True fits the tables to other sizes"
             )
+        cells = self.embed_cells(pixel_values, patches) if self.merges_cells(grid) else None
         cls_token = self.cls_token
         if self.position_embeddings is not None:
             cls_token = cls_token + self.position_embeddings[:, :1]
             table = self.position_embeddings[:, 1:].unflatten(1, self.table_grid[1:])  # (1, H, W, D)
-            patches = patches + resize_positions(table, grid[1:])[:, None]
+            positions = resize_positions(table, grid[1:])[:, None]
+            patches = patches + positions
+            if cells is not None:
+                cells = cells + patches_of_cells(positions).mean(dim=-2)
+        if cells is not None:
+            patches = take_places(patches, cells, self.find_places(pixel_values, is_split))  # (B, T, 1, N, D)
+            grid = (frames, 1, patches.shape[3])
         if self.time_embeddings is not None:
             patches = patches + resize_times(self.time_embeddings, grid[0])[:, :, None, None]
         tokens = torch.cat([cls_token.expand(batch, self.count_cls(grid), width), patches.flatten(1, 3)], dim=1)
         return self.dropout(self.layernorm(tokens)), grid
+
+    def merges_cells(self, grid: Grid) -> bool:
+        """Whether patches adapt, and there is a cell of 2 x 2 of them."""
+        return self.adaptive_patches is not None and min(grid[1:]) > 1
+
+    def embed_cells(self, pixel_values: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
+        """Cells `(B, T, H // 2, W // 2, D)`: their pixels at half the size as a patch, and what that leaves out."""
+        cells = self.patch_embeddings(shrink(pixel_values, self.patch_embeddings.patch_size))
+        if self.cell_projection is None:
+            return cells
+        return cells + self.cell_projection(patches_of_cells(patches).flatten(-2))
+
+    def split_cells(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Which cells of clips stay split, `(B, H // 2, W // 2)` booleans."""
+        self.patch_embeddings.check(pixel_values)
+        return split_cells(
+            cast(AdaptivePatches, self.adaptive_patches), pixel_values, self.patch_embeddings.patch_size
+        )
+
+    def find_places(self, pixel_values: torch.Tensor, is_split: torch.Tensor | None = None) -> torch.Tensor:
+        """
+        Where the tokens of a frame are, `(B, N, 3)`: row and column of a place's upper left patch, and its side in
+        patches, 1 or 2. With a threshold, clips have to have as many places as one another.
+        """
+        is_split = self.split_cells(pixel_values) if is_split is None else is_split
+        rows, columns = (side // self.patch_embeddings.patch_size for side in pixel_values.shape[-2:])
+        patches = cast(AdaptivePatches, self.adaptive_patches)
+        num_split = count_split(is_split) if patches.share is None else patches.count_split(rows, columns)
+        return find_places(is_split, rows, columns, count_places(rows, columns, num_split))
 
     def count_cls(self, grid: Grid) -> int:
         """How many CLS tokens there are."""
@@ -694,6 +760,18 @@ class FALPreTrainedModel(PreTrainedModel):
                 if table is not None:
                     init.trunc_normal_(table, std=std)
 
+    def adapt_patches(self, patches: AdaptivePatches | None) -> None:
+        """
+        Has the model take patches that adapt to the clip, or with None uniform ones, from now on. `save_pretrained`
+        keeps the layout of the configuration.
+
+        Raises:
+            ValueError: the attention scheme needs a grid of equal patches.
+        """
+        if patches is not None:
+            check_scheme(self.config.attention_type)
+        cast(FALModel, self.base_model).embeddings.adaptive_patches = patches
+
     def save_pretrained(self, save_directory, *args, save_original_format: bool = False, **kwargs):
         """As `PreTrainedModel.save_pretrained`, under FAL's own names whatever layout the weights came from."""
         return super().save_pretrained(save_directory, *args, save_original_format=save_original_format, **kwargs)
@@ -737,17 +815,53 @@ class FALModel(FALPreTrainedModel):
             Leave out of the last block what the CLS token does not depend on. `pooler_output` is the same;
             `last_hidden_state` then holds the CLS token only, `(B, 1, D)`.
         """
+        adaptive = self.embeddings.adaptive_patches
+        if adaptive is not None and adaptive.threshold is not None:
+            return self.forward_groups(pixel_values, interpolate_pos_encoding, cls_only, **kwargs)
         hidden_states, grid = self.forward_features(pixel_values, interpolate_pos_encoding, cls_only, **kwargs)
         return self.forward_labels(hidden_states, grid, cls_only, **kwargs)
 
+    def forward_groups(
+        self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool, cls_only: bool, **kwargs
+    ) -> FALModelOutput:
+        """`forward` of clips whose numbers of places may differ: those of one number go through the model together."""
+        is_split = self.embeddings.split_cells(pixel_values)
+        groups = group_clips(is_split)
+        recorded = [f"output_{name}" for name in cast(dict, self._can_record_outputs)]
+        if len(groups) > 1 and any(kwargs.get(name, getattr(self.config, name, False)) for name in recorded):
+            raise ValueError(
+                "output_hidden_states and output_attentions: expected clips with as many places as one another, got "
+                f"{len(groups)} numbers of them; give the clips one by one, or a share instead of the threshold"
+            )
+        outputs = []
+        for clips in groups:
+            hidden_states, grid = self.forward_features(
+                pixel_values[clips], interpolate_pos_encoding, cls_only, is_split=is_split[clips], **kwargs
+            )
+            outputs.append(self.forward_labels(hidden_states, grid, cls_only, **kwargs))
+        if len(groups) == 1:
+            return outputs[0]
+        has_labels = outputs[0].label_hidden_state is not None
+        tokens = [one.last_hidden_state for one in outputs]
+        return FALModelOutput(
+            last_hidden_state=join_tokens(groups, tokens, 1 if cls_only else pixel_values.shape[1]),
+            pooler_output=join_clips(groups, [one.pooler_output for one in outputs]),
+            label_hidden_state=join_clips(groups, [one.label_hidden_state for one in outputs]) if has_labels else None,
+        )
+
     def forward_features(
-        self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = True, cls_only: bool = False, **kwargs
+        self,
+        pixel_values: torch.Tensor,
+        interpolate_pos_encoding: bool = True,
+        cls_only: bool = False,
+        is_split: torch.Tensor | None = None,
+        **kwargs,
     ) -> tuple[torch.Tensor, Grid]:
         """
         The part of `forward` that does not depend on labels: the tokens after all blocks, `(B, C + T·H·W, D)` or with
         `cls_only` `(B, C, D)`, with labels as tokens those that meet them, `(B, C + T·H·W, D)`; and the grid.
         """
-        hidden_states, grid = self.embeddings(pixel_values, interpolate_pos_encoding)
+        hidden_states, grid = self.embeddings(pixel_values, interpolate_pos_encoding, is_split)
         layers = list(self.layers)
         # CODEPATH: published checkpoints have no label tokens (section 4.2)
         if self.config.label_attention == "none":

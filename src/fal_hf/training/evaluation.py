@@ -18,6 +18,7 @@ from ..labeling.label_files import check_folder
 from ..labeling.labeler import VideoLabeler
 from ..model.label_names import find_labels
 from ..model.label_space import check_prompt
+from ..model.patch_layout import AdaptivePatches
 from ..model.video_info import VideoInfo
 from .clips import IGNORED, AugmentationArguments, ClipCollator, EvaluationClips, UnreadableClips
 from .data import (
@@ -63,6 +64,13 @@ class EvaluationArguments:
     label_prompt: str | None = field(
         default=None, metadata={"help": "Text that stands for such a label, a video of {}; unset: the checkpoint's."}
     )
+    adaptive_patches: float | None = field(
+        default=None,
+        metadata={
+            "help": "Patches that adapt to the clip: tokens of a frame as a share of its patches, 0.25 to 1; unset: "
+            "the checkpoint's own layout."
+        },
+    )
     output_dir: str | None = field(
         default=None, metadata={"help": "Where the figures go; runs/evaluation/<name of the model> unless given."}
     )
@@ -91,6 +99,9 @@ class EvaluationArguments:
                 check_prompt(self.label_prompt)
             if self.labels is None:
                 raise ValueError("--label_prompt: expected --labels with it")
+        if self.adaptive_patches is not None:
+            with named_option("adaptive_patches"):
+                AdaptivePatches(share=self.adaptive_patches)
         for name, least in (("batch_size", 1), ("num_workers", 0), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"--{name}: expected at least {least}, got {getattr(self, name)}")
@@ -145,7 +156,9 @@ class Evaluator:
     def _load_labeler(self) -> VideoLabeler:
         arguments, name = self.arguments, self.arguments.model_name_or_path
         labels = None if arguments.labels is None else find_labels(arguments.labels)
+        patches = None if arguments.adaptive_patches is None else AdaptivePatches(share=arguments.adaptive_patches)
         options = {"labels": labels, "prompt": arguments.label_prompt, "dtype": arguments.dtype}
+        options["adaptive_patches"] = patches
         with loading(name):
             return VideoLabeler.from_pretrained(name, device=arguments.device, **options)
 

@@ -27,7 +27,9 @@ from transformers import TrainingArguments
 from ..labeling.fingerprints import hash_weights
 from ..labeling.label_files import whole_file
 from ..model.attention_schemes import Grid
+from ..model.configuration_fal import FALConfig
 from ..model.modeling_fal import FALVideoClassifierForVideoClassification, FALVideoClassifierOutput
+from ..model.patch_layout import count_places
 from ..model.video_processing_fal import FALVideoProcessor
 from .clips import IGNORED, EvaluationClips, clip_size
 from .data import LabeledClip
@@ -95,7 +97,7 @@ class FeatureStore:
         model.to(training.device)  # pyright: ignore[reportArgumentType]  # the hint of a decorator counts `self`
         self.model = model.eval()
         self.dtype = DTYPES[training.mixed_precision]
-        self.grid = grid_of_clips(model.config.patch_size, processor)
+        self.grid = grid_of_clips(model.config, processor)
         has_tokens = model.config.label_attention != "none"
         num_tokens = model.fal.embeddings.count_cls(self.grid) + has_tokens * int(np.prod(self.grid))
         self.shape = (num_clips * num_crops, num_tokens, model.config.hidden_size)
@@ -194,10 +196,12 @@ class TrainingFeatures(EvaluationFeatures):
         return self.read(index, int(generator.integers(self.shape[0])))
 
 
-def grid_of_clips(patch_size: int, processor: FALVideoProcessor) -> Grid:
-    """Patches of every clip that a processor makes: (frames, rows, columns)."""
-    height, width = clip_size(processor)
-    return processor.num_frames, height // patch_size, width // patch_size
+def grid_of_clips(config: FALConfig, processor: FALVideoProcessor) -> Grid:
+    """Patches of every clip that a processor makes: (frames, rows, columns), adaptive ones (frames, 1, places)."""
+    rows, columns = (side // config.patch_size for side in clip_size(processor))
+    if config.adaptive_patches is None:
+        return processor.num_frames, rows, columns
+    return processor.num_frames, 1, count_places(rows, columns, config.adaptive_patches.count_split(rows, columns))
 
 
 def identify_video(clip: LabeledClip) -> Sequence:

@@ -23,12 +23,15 @@ from ..labeling.labeler import DEFAULT_CHECKPOINT
 from ..model.configuration_fal import PRESETS, FALConfig
 from ..model.label_space import LABEL_ATTENTIONS, check_prompt
 from ..model.modeling_fal import FALVideoClassifierForVideoClassification
+from ..model.patch_layout import AdaptivePatches
 from ..model.video_processing_fal import FALVideoProcessor
 from .data import SINGLE_LABEL, label_indices, named_option, refuse_empty
 
 LORA_TARGETS = r"(.*\.)?fal\.layers\..*\.(qkv|o_proj)"
 # What `--freeze` takes beside a number of blocks: both train the same, features are computed once.
 BACKBONE, FEATURES = "backbone", "features"
+# What a layout of adaptive patches adds to a uniform one's weights.
+CELL_WEIGHTS = "fal.embeddings.cell_projection."
 # Weights that were converted before a run, in its output folder.
 START_FOLDER = "start"
 
@@ -84,6 +87,13 @@ class ModelArguments:
         default=None,
         metadata={"help": "Text that stands for a label in the text tower, a video of {}; unset: the checkpoint's."},
     )
+    adaptive_patches: float | None = field(
+        default=None,
+        metadata={
+            "help": "Patches that adapt to the clip: tokens of a frame as a share of its patches, 0.25 to 1; unset: "
+            "the checkpoint's own layout."
+        },
+    )
     drop_path_rate: float | None = field(default=None, metadata={"help": "Stochastic depth of the last block."})
     freeze: int | str | None = field(
         default=None,
@@ -104,6 +114,9 @@ class ModelArguments:
         for name in ("num_frames", "image_size", "frame_interval_seconds", "frame_stride", "lora_alpha"):
             if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
                 raise ValueError(f"--{name}: expected a number above 0, got {value}")
+        if self.adaptive_patches is not None:
+            with named_option("adaptive_patches"):
+                AdaptivePatches(share=self.adaptive_patches)
         if self.drop_path_rate is not None and not 0 <= self.drop_path_rate < 1:
             raise ValueError(f"--drop_path_rate: expected a share in [0, 1), got {self.drop_path_rate}")
         if self.model_name_or_path and self.config_name:
@@ -206,6 +219,8 @@ def build_model(
     fields: dict[str, Any] = {"problem_type": problem_type}
     if arguments.drop_path_rate is not None:
         fields["drop_path_rate"] = arguments.drop_path_rate
+    if arguments.adaptive_patches is not None:
+        fields |= {"patch_layout": "adaptive", "patch_share": arguments.adaptive_patches, "patch_threshold": None}
     known = label_indices(old)
     if arguments.config_name or sorted(known) != sorted(labels):
         known = {label: index for index, label in enumerate(labels)}
@@ -287,6 +302,7 @@ def _load_weights(
     unfit = [*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])]
     keeps_tokens = all(getattr(config, name) == getattr(old, name) for name in LABEL_FIELDS)
     drawn = (*(() if is_open else ("classifier.",)), *(() if keeps_tokens else LABEL_WEIGHTS))
+    drawn += () if config.patch_layout == old.patch_layout else (CELL_WEIGHTS,)  # which start at zero
     unfit = sorted(name for name in unfit if not name.startswith(drawn))
     if unfit:
         raise ValueError(f"{source}: expected the weights of its configuration, {unfit[0]} is missing or differs")

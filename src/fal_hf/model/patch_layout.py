@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: MIT
+
+"""
+How a picture is laid out in patches (paper, section 4: of 16 x 16 to 32 x 32 pixels), as what may be asked for.
+
+Nothing here needs torch, so that wrong usage is found before it is imported.
+"""
+
+from dataclasses import dataclass
+
+from .attention_schemes import ATTENTION_SCHEMES
+
+# The default comes first.
+PATCH_LAYOUTS = ("uniform", "adaptive")
+
+# What is left of a picture's places where every cell of 2 x 2 patches is one.
+LEAST_SHARE = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptivePatches:
+    """
+    Patches that adapt to the clip: cells of 2 x 2 patches in which little happens become one token each. Which ones is
+    the same for all frames of a clip.
+
+    Args:
+        share: Places that a picture has, as a share of its patches, in [0.25, 1]: the most complex cells stay split,
+            and every clip has as many places. Rounded down to whole cells, and up to what all cells merged leave.
+        threshold: Complexity above which a cell stays split, at least 0: the root mean square of the differences
+            between neighboring values in a row, a column and time, in units of the normalized pixel values. How many
+            places there are depends on the clip.
+
+    Raises:
+        ValueError: there is not one of both, or it is out of its range.
+    """
+
+    share: float | None = None
+    threshold: float | None = None
+
+    def __post_init__(self):
+        if (self.share is None) == (self.threshold is None):
+            raise ValueError(
+                f"adaptive patches: expected a share or a threshold, got share={self.share} and "
+                f"threshold={self.threshold}"
+            )
+        if self.share is not None and not LEAST_SHARE <= self.share <= 1:
+            raise ValueError(f"adaptive patches: expected a share in [{LEAST_SHARE}, 1], got {self.share}")
+        if self.threshold is not None and not 0 <= self.threshold < float("inf"):
+            raise ValueError(f"adaptive patches: expected a finite threshold of at least 0, got {self.threshold}")
+
+    def count_split(self, rows: int, columns: int) -> int:
+        """The cells of a picture of patches that stay split; of a share."""
+        if self.share is None:
+            raise ValueError(
+                f"adaptive patches: expected a share, for the same number of tokens in all clips, got {self}; give "
+                "AdaptivePatches(share=...)"
+            )
+        num_cells = (rows // 2) * (columns // 2)
+        wanted = (round(self.share * rows * columns) - count_places(rows, columns, 0)) // 3
+        return min(max(wanted, 0), num_cells)
+
+
+def count_places(rows: int, columns: int, num_split: int) -> int:
+    """Places of a picture of patches of which so many cells stay split; border patches of odd sides are in no cell."""
+    return rows * columns - 3 * ((rows // 2) * (columns // 2) - num_split)
+
+
+def check_scheme(attention_type: str) -> None:
+    """Refuses, by a ValueError, a scheme whose neighborhoods are cut out of a grid of equal patches."""
+    if ATTENTION_SCHEMES[attention_type].needs_grid:
+        possible = ", ".join(name for name, scheme in ATTENTION_SCHEMES.items() if not scheme.needs_grid)
+        raise ValueError(
+            f"adaptive patches: expected an attention_type of {possible}, got {attention_type!r}, which needs the "
+            "rows and columns of a grid"
+        )
+
+
+__all__ = ["LEAST_SHARE", "PATCH_LAYOUTS", "AdaptivePatches", "check_scheme", "count_places"]
