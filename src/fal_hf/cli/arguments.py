@@ -118,6 +118,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--compile", action="store_true", help="have torch compile the model: it starts later, then runs faster"
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="say which runtime is taken, and why")
+    parser.add_argument(
         "--adaptive-patches",
         type=adaptive_patches,
         metavar="SHARE",
