@@ -161,7 +161,7 @@ def test_the_reference_has_every_public_name():
         re.findall(r"^::: (\S+)$", "".join(page.read_text() for page in ROOT.glob("docs/reference/*.md")), re.M)
     )
     bulk = {f"fal_hf.bulk.{module.name}" for module in pkgutil.iter_modules(fal_hf.bulk.__path__)}
-    packages = {f"fal_hf.{name}" for name in ("bulk", "conversion", "hub", "training")}
+    packages = {f"fal_hf.{name}" for name in ("bulk", "conversion", "export", "hub", "training")}
     for name in {f"fal_hf.{name}" for name in fal_hf.__all__} | bulk | packages:
         assert name in described, f"docs/reference: expected a page with `::: {name}`"
     for name in packages | bulk:

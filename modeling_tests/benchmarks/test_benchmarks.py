@@ -16,6 +16,12 @@ TINY = {
         "--frames 2 --attention divided_space_time --dtypes float32 --modes inference --repeats 1",
         {"matrix_products", "models"},
     ),
+    "runtimes": ("--layers 1 --hidden-size 64 --frames 2 --to torch onnx --precision int8 --runs 1", {"runtimes"}),
+    "gpu": (
+        "--device cpu --layers 1 --hidden-size 64 --frames 1 --batches 1 --dtypes float32 --attention sdpa "
+        "--seconds 0",
+        {"matrix_products", "models"},
+    ),
     "label_attention": ("--preset fal-small --frames 1 --labels 10 --runs 1", {"cost"}),
     "growth": (
         "--preset fal-small --frames 1 200 --sides 224 --max-gib 1 --runs 1 --batches 1 --streams 2 --stream-clips 1",

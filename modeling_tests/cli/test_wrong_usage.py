@@ -185,6 +185,7 @@ OF_A_MODEL = [
     *each("--device", "", "gpu", "cpu:x", "meta", "cuda:99"),
     *each("--dtype", "", "int8", "float64"),
     *each("--top-k", "1.5", *NO_NUMBERS),
+    *each("--runtime", "", "onnx-int8", "auto,torch"),
     *each("--adaptive-patches", "0.2", "1.1", *NO_NUMBERS),
     ["--adaptive-patches", "0.5", "--model", "axial"],
 ]
@@ -436,6 +437,32 @@ CONVERT = [
     ["--create-pr"],
     ["extra"],
 ]
+
+
+# Behind `fal export --output new`.
+EXPORT = [
+    ["model"],
+    ["model", "--to"],
+    *(["model", *case] for case in each("--to", "", "tflite", "onnx,torch")),
+    *(["model", "--to", "torch", *case] for case in each("--precision", "", "int4", "int8", "bfloat16")),
+    ["model", "--to", "onnx", "--check", "a.mp4", "--precision", "bfloat16"],
+    ["model", "--to", "openvino", "--check", "a.mp4", "--precision", "int8"],
+    *(["model", "--to", "torch", *case] for case in each("--calibrate", "", "gone/", "empty", "nothing*.mp4")),
+    *(["model", "--to", "torch", *case] for case in each("--check", "", "gone/", "empty", "gone.mp4")),
+    *(["model", "--to", "torch", *case] for case in each("--license", "", "mine")),
+    *(["model", "--to", "torch", *case] for case in each("--output", "", "model", "file", "file/new")),
+]
+
+
+@pytest.mark.parametrize("case", **named(EXPORT))
+def test_export_refuses(refuse, case):
+    refuse("export", "--output", "new", *case)
+
+
+@pytest.mark.parametrize("model", ["", *UNUSABLE_MODELS])
+def test_export_needs_a_model(refuse, model):
+    refuse("export", "--to", "torch", "--output", "new", model)
+    refuse("export")
 
 
 @pytest.mark.parametrize("case", **named(TRAIN))

@@ -27,8 +27,11 @@ def test_each_format_comes_in_each_precision_once():
             {"formats": ("onnx",), "precisions": ("bfloat16",), "check": ("a",)},
             "expected float32 or int8 with onnx, got bfloat16",
         ),
-        ({"formats": ("onnx",), "precisions": ("int8",)}, "expected videos to compare with the float32 model on"),
-        ({"formats": ("torch",), "precisions": ("bfloat16",)}, "expected videos to compare with the float32 model on"),
+        ({"formats": ("onnx",), "precisions": ("int8",)}, "expected --calibrate VIDEOS or --check VIDEOS with int8"),
+        (
+            {"formats": ("torch",), "precisions": ("bfloat16",)},
+            "expected --calibrate VIDEOS or --check VIDEOS with bfloat16",
+        ),
         (
             {"formats": ("openvino",), "precisions": ("int8",), "check": ("a",)},
             "expected --calibrate VIDEOS with openvino in int8",

@@ -15,7 +15,7 @@ from typing import cast
 import numpy as np
 import torch
 
-from ..hub.model_card import write_model_card
+from ..hub.model_card import LICENSES, write_model_card
 from ..labeling.fingerprints import hash_weights
 from ..labeling.labeler import VideoLabeler
 from ..model.modeling_fal import FALVideoClassifierForVideoClassification
@@ -122,6 +122,8 @@ def export_model(
         ImportError: a package is missing.
         OSError: the model cannot be read, or the folder not be written.
     """
+    if options.license not in LICENSES:
+        raise ExportError(f"license: expected an identifier of the Hub, mit for instance, got {options.license!r}")
     output, on_start, on_attempt = Path(output), on_start or _ignore, on_attempt or _ignore
     labeler = VideoLabeler.from_pretrained(source, device="cpu", dtype="float32", batch_size=1, **kwargs)
     model = cast(FALVideoClassifierForVideoClassification, labeler.model)

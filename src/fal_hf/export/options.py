@@ -49,11 +49,11 @@ class ExportOptions:
                 )
         if set(self.precisions) != {"float32"} and not self.calibrate and not self.check:
             raise ValueError(
-                "expected videos to compare with the float32 model on, as nothing else is kept unchecked: give "
-                "--calibrate VIDEOS or --check VIDEOS"
+                f"precision: expected --calibrate VIDEOS or --check VIDEOS with {', '.join(self.precisions)}, to compare "
+                "with the float32 model on; nothing is kept unchecked"
             )
         if ("openvino", "int8") in self.runtimes and not self.calibrate:
-            raise ValueError("expected --calibrate VIDEOS with openvino in int8, got none")
+            raise ValueError("precision: expected --calibrate VIDEOS with openvino in int8, got none")
 
     @property
     def runtimes(self) -> list[tuple[Format, Precision]]:

@@ -85,6 +85,9 @@ class EvaluationArguments:
         default=None, metadata={"help": "cpu, cuda, ...; a GPU where there is one unless given."}
     )
     dtype: str = field(default="auto", metadata={"help": "float32, bfloat16, ...; the checkpoint's unless given."})
+    runtime: str = field(
+        default="auto", metadata={"help": "Of an exported model: onnx-int8, ...; auto: the fastest on this machine."}
+    )
     seed: int = field(default=42, metadata={"help": "Of the split, where the clips name none."})
 
     def __post_init__(self):
@@ -158,7 +161,7 @@ class Evaluator:
         labels = None if arguments.labels is None else find_labels(arguments.labels)
         patches = None if arguments.adaptive_patches is None else AdaptivePatches(share=arguments.adaptive_patches)
         options = {"labels": labels, "prompt": arguments.label_prompt, "dtype": arguments.dtype}
-        options["adaptive_patches"] = patches
+        options |= {"adaptive_patches": patches, "runtime": arguments.runtime}
         with loading(name):
             return VideoLabeler.from_pretrained(name, device=arguments.device, **options)
 
