@@ -97,7 +97,7 @@ def export(arguments: argparse.Namespace) -> int:
     except NotCloseEnough as error:
         print(f"fal: {error}", file=sys.stderr)
         return 1
-    except (ExportError, ImportError, OSError) as error:
+    except (ExportError, ImportError) as error:
         raise UsageError(describe_error(error)) from error
     except Exception as error:  # a foreign or damaged checkpoint may fail in any way
         raise UsageError(f"cannot export {arguments.model}: {describe_error(error)}") from error

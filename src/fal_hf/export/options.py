@@ -49,8 +49,8 @@ class ExportOptions:
                 )
         if set(self.precisions) != {"float32"} and not self.calibrate and not self.check:
             raise ValueError(
-                f"precision: expected --calibrate VIDEOS or --check VIDEOS with {', '.join(self.precisions)}, to compare "
-                "with the float32 model on; nothing is kept unchecked"
+                f"precision: expected --calibrate VIDEOS or --check VIDEOS with {', '.join(self.precisions)}, to "
+                "compare with the float32 model on; nothing is kept unchecked"
             )
         if ("openvino", "int8") in self.runtimes and not self.calibrate:
             raise ValueError("precision: expected --calibrate VIDEOS with openvino in int8, got none")
