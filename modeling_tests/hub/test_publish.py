@@ -31,6 +31,7 @@ from transformers import (
 
 from fal_hf import FALImageProcessor, FALVideoClassifierForVideoClassification, FALVideoProcessor, VideoLabeler
 from fal_hf.cli import main
+from fal_hf.export import ExportOptions, export_model
 from fal_hf.hub.model_card import write_model_card
 from fal_hf.hub.publish import add_code, push_folder
 
@@ -51,6 +52,11 @@ def logits(model: FALVideoClassifierForVideoClassification) -> torch.Tensor:
 def push(*args, **kwargs) -> dict:
     commit = push_folder(*args, **kwargs)
     return {"oid": commit.oid, "pr_revision": commit.pr_revision}
+
+
+def upload(folder: str, repo_id: str) -> None:
+    HfApi().create_repo(repo_id)
+    HfApi().upload_folder(repo_id=repo_id, folder_path=folder)
 
 
 def list_branches(repo_id: str) -> list[str]:
@@ -379,6 +385,17 @@ def test_a_public_repository_is_not_taken_for_a_private_one(hub, client, folder)
     with pytest.raises(ValueError, match="expected a private repository, got one that exists and is public"):
         client(push, folder, "fal-visible", private=True)
     assert not any("commit" in request for request in since(hub, start))
+
+
+def test_an_exported_folder_labels_by_its_hub_id(client, offline_client, tiny_checkpoint, video, tmp_path):
+    options = ExportOptions(formats=("torch",), precisions=("float32", "int8"), check=(video,), force=True)
+    export_model(tiny_checkpoint, tmp_path / "export", options)
+    client(upload, str(tmp_path / "export"), f"{USER}/exported")
+    for name in ("torch-float32", "torch-int8"):
+        expected = label_with(tmp_path / "export", video, runtime=name)
+        assert client(label_with, f"{USER}/exported", video, runtime=name) == expected
+        assert offline_client(label_with, f"{USER}/exported", video, runtime=name) == expected
+    assert client(run_fal, "label", video, "--model", f"{USER}/exported", "--runtime", "torch-int8") == (0, "")
 
 
 def test_a_card_that_the_hub_refuses_is_an_error_before_anything_is_uploaded(hub, client, folder):

@@ -52,6 +52,14 @@ def test_scores_are_those_of_the_model_on_each_clip_averaged(labeler, video):
     assert result.num_clips == 3 and result.duration_seconds == pytest.approx(1.6, abs=0.01)
 
 
+@pytest.mark.slow
+def test_a_compiled_model_gives_the_same_scores(labeler, tiny_checkpoint, video):
+    compiled = VideoLabeler.from_pretrained(tiny_checkpoint, device="cpu", compile=True)
+    assert compiled.model._compiled_call_impl is not None
+    expected = {label.label: label.score for label in labeler(video).labels}
+    assert {label.label: label.score for label in compiled(video).labels} == pytest.approx(expected, abs=1e-5)
+
+
 def test_labels_come_best_first_and_no_more_than_asked_for(labeler, video):
     labels = labeler(video, top_k=2).labels
     assert len(labels) == 2 and labels[0].score >= labels[1].score
