@@ -189,6 +189,8 @@ def test_another_model_and_other_folders_are_not_written_over(tiny_checkpoint, t
     (tmp_path / "full" / "thesis.txt").write_text("all of it")
     with pytest.raises(ExportError, match="expected a new folder, or an export to add to"):
         export_model(tiny_checkpoint, tmp_path / "full", options)
+    with pytest.raises(ExportError, match="expected a checkpoint, got an export"):
+        export_model(torch_export[0].folder.path, tmp_path / "again", options)
     changed = shutil.copytree(tiny_checkpoint, tmp_path / "changed")
     model = VideoLabeler.from_pretrained(changed).model
     with torch.no_grad():
@@ -299,6 +301,13 @@ def test_the_card_lists_the_runtimes():
     assert "| `openvino-int8` | OpenVINO; SmoothQuant alpha: 0.15 | 40 of 40 | 0.012 | 0.250 |" in text
     assert "`me/model`, which in float32 took 1.500 s a clip" in text
     assert "any number of frames" in describe_usage("me/export", [record])
+
+
+def test_calibration_takes_clips_evenly():
+    clips = [torch.full((1,), float(number)) for number in range(300)]
+    taken = WRITERS["onnx"](tiny_model(), clips).clips
+    assert [int(clip) for clip in taken] == list(range(0, 300, 3))
+    assert len(WRITERS["onnx"](tiny_model(), clips[:128]).clips) == 128
 
 
 def test_linears_are_listed_as_they_are_called():

@@ -22,7 +22,7 @@ from ..model.modeling_fal import FALVideoClassifierForVideoClassification
 from ..model.video_source import VideoError
 from ..runtimes.formats import Format, Precision
 from ..runtimes.loading import load_runtime
-from ..runtimes.runtime_folder import RUNTIMES_FILE, RuntimeFolder, RuntimeRecord
+from ..runtimes.runtime_folder import RUNTIMES_FILE, RuntimeFolder, RuntimeRecord, find_runtimes
 from ..runtimes.trial import clip_size, time_clip
 from .agreement import Agreement
 from .candidates import Candidate, list_candidates
@@ -118,12 +118,14 @@ def export_model(
     Raises:
         NotCloseEnough: (an `ExportError`) a runtime is not close enough to the float32 model, in whatever way it is
             made; the others are written.
-        ExportError: (a `ValueError`) the output is something else, or no video can be read.
+        ExportError: (a `ValueError`) the source is an export, the output is something else, or no video can be read.
         ImportError: a package is missing.
         OSError: the model cannot be read, or the folder not be written.
     """
     if options.license not in LICENSES:
         raise ExportError(f"license: expected an identifier of the Hub, mit for instance, got {options.license!r}")
+    if find_runtimes(source, **kwargs) is not None:
+        raise ExportError(f"{source}: expected a checkpoint, got an export; export the model that it was made from")
     output, on_start, on_attempt = Path(output), on_start or _ignore, on_attempt or _ignore
     labeler = VideoLabeler.from_pretrained(source, device="cpu", dtype="float32", batch_size=1, **kwargs)
     model = cast(FALVideoClassifierForVideoClassification, labeler.model)

@@ -30,6 +30,8 @@ from .candidates import Candidate
 
 # The axes of pixels that a graph may leave open: clips, frames, height, width.
 OPEN_AXES = (0, 1, 3, 4)
+# Of those that are given, evenly; each takes some forwards.
+MOST_CALIBRATION_CLIPS = 128
 
 
 class TorchWriter:
@@ -73,7 +75,7 @@ class GraphWriter:
         require_packages(self.format)
         self.model = copy.deepcopy(model).eval()
         compose_steps(self.model)
-        self.clips = clips
+        self.clips = clips[:: -(-len(clips) // MOST_CALIBRATION_CLIPS)] if clips else clips
         self.fixed_size = clip_size(model.config) if has_fixed_cells(model) else None
 
     def write(self, candidate: Candidate, folder: Path) -> None:
