@@ -402,10 +402,10 @@ def test_tokens_of_clips_that_differ_end_with_zeros_in_each_frame():
 def test_recorded_outputs_of_clips_that_differ_are_refused(asked, patches):
     model = tiny_model(grid=(2, 4, 6), attention="eager", **patches)
     clips = uneven_clips(model.config)
-    with pytest.raises(ValueError, match="as many places as one another"):
+    with pytest.raises(ValueError, match="as many tokens as one another"):
         model(clips, **{asked: True})
     setattr(model.config, asked, True)
-    with pytest.raises(ValueError, match="as many places as one another"):
+    with pytest.raises(ValueError, match="as many tokens as one another"):
         model(clips)
     assert len(model(clips[:1], **{asked: True})[asked.removeprefix("output_")]) >= 2
     with pytest.raises(ValueError, match="as many split cells or kept patches as one another"):

@@ -12,9 +12,12 @@ the patches and the merged cells of a picture, which are the same for all frames
 upper left corner.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
-from .patch_layout import AdaptivePatches
+from .patch_layout import AdaptivePatches, count_places
 
 
 def choose_tokens(patches: AdaptivePatches, pixel_values: torch.Tensor, patch_size: int) -> torch.Tensor:
@@ -98,6 +101,14 @@ def shrink(pixel_values: torch.Tensor, patch_size: int) -> torch.Tensor:
     return torch.nn.functional.avg_pool2d(whole.flatten(0, 1), 2).unflatten(0, whole.shape[:2])
 
 
+def locate_tokens(patches: AdaptivePatches, choice: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    """Where the tokens of clips are, `(B, N, 3)`, as `find_places` or, of patches that are kept, `find_kept` says."""
+    if not patches.merges_cells:
+        return find_kept(choice)
+    num_split = count_chosen(choice) if patches.share is None else patches.count_split(rows, columns)
+    return find_places(choice, rows, columns, count_places(rows, columns, num_split))
+
+
 def find_places(is_split: torch.Tensor, rows: int, columns: int, num_places: int) -> torch.Tensor:
     """
     The places of clips, `(B, N, 3)` whole numbers: row and column of a place's upper left patch, and its side in
@@ -160,6 +171,24 @@ def group_clips(choice: torch.Tensor) -> list[torch.Tensor]:
     return [(counts == count).nonzero()[:, 0] for count in counts.unique()]
 
 
+def require_one_group(groups: list[torch.Tensor]) -> None:
+    """Refuses, by a ValueError, to record what every block returns of clips that differ."""
+    if len(groups) > 1:
+        raise ValueError(
+            "output_hidden_states and output_attentions: expected clips with as many tokens as one another, got "
+            f"{len(groups)} numbers of them; give the clips one by one, or a share instead of the threshold"
+        )
+
+
+def join_outputs(
+    groups: list[torch.Tensor], outputs: list[Mapping[str, torch.Tensor]], num_frames: int
+) -> dict[str, Any]:
+    """What the model returned group by group, in the order of the clips."""
+    parts = {name: [one[name] for one in outputs] for name in outputs[0]}
+    tokens = join_tokens(groups, parts.pop("last_hidden_state"), num_frames)
+    return {"last_hidden_state": tokens, **{name: join_clips(groups, part) for name, part in parts.items()}}
+
+
 def join_clips(groups: list[torch.Tensor], parts: list[torch.Tensor]) -> torch.Tensor:
     """What was computed group by group, in the order of the clips."""
     return torch.cat(parts)[torch.cat(groups).argsort()]
@@ -178,16 +207,15 @@ def join_tokens(groups: list[torch.Tensor], parts: list[torch.Tensor], num_frame
 
 __all__ = [
     "choose_tokens",
-    "count_chosen",
     "find_changes",
-    "find_kept",
     "find_places",
     "group_clips",
-    "join_clips",
-    "join_tokens",
+    "join_outputs",
+    "locate_tokens",
     "measure_complexity",
     "patches_of_cells",
     "patches_of_pixels",
+    "require_one_group",
     "shrink",
     "split_cells",
     "take_kept",

@@ -39,14 +39,12 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .adaptive_patches import (
     choose_tokens,
-    count_chosen,
-    find_kept,
-    find_places,
     group_clips,
-    join_clips,
-    join_tokens,
+    join_outputs,
+    locate_tokens,
     patches_of_cells,
     patches_of_pixels,
+    require_one_group,
     shrink,
     take_kept,
     take_places,
@@ -68,7 +66,7 @@ from .label_tree import FALLabelTree
 from .multi_head_attention import FALMultiHeadAttention
 from .onednn import on_fast_linears
 from .parts import apply_to_cuts, apply_to_parts, can_part
-from .patch_layout import AdaptivePatches, check_scheme, count_places
+from .patch_layout import AdaptivePatches, check_scheme
 from .recomputation import apply_recomputed
 from .text_encoder import HUB_ARGUMENTS, TextEncoder
 from .timesformer_names import register_timesformer_names
@@ -309,12 +307,8 @@ class FALEmbeddings(nn.Module):
         to have as many as one another.
         """
         choice = self.choose_tokens(pixel_values) if choice is None else choice
-        patches = cast(AdaptivePatches, self.adaptive_patches)
-        if not patches.merges_cells:
-            return find_kept(choice)
         rows, columns = (side // self.patch_embeddings.patch_size for side in pixel_values.shape[-2:])
-        num_split = count_chosen(choice) if patches.share is None else patches.count_split(rows, columns)
-        return find_places(choice, rows, columns, count_places(rows, columns, num_split))
+        return locate_tokens(cast(AdaptivePatches, self.adaptive_patches), choice, rows, columns)
 
     def count_cls(self, grid: Grid) -> int:
         """How many CLS tokens there are."""
@@ -839,11 +833,8 @@ class FALModel(FALPreTrainedModel):
         choice = self.embeddings.choose_tokens(pixel_values)
         groups = group_clips(choice)
         recorded = [f"output_{name}" for name in cast(dict, self._can_record_outputs)]
-        if len(groups) > 1 and any(kwargs.get(name, getattr(self.config, name, False)) for name in recorded):
-            raise ValueError(
-                "output_hidden_states and output_attentions: expected clips with as many places as one another, got "
-                f"{len(groups)} numbers of them; give the clips one by one, or a share instead of the threshold"
-            )
+        if any(kwargs.get(name, getattr(self.config, name, False)) for name in recorded):
+            require_one_group(groups)
         outputs = []
         for clips in groups:
             hidden_states, grid = self.forward_features(
@@ -852,15 +843,9 @@ class FALModel(FALPreTrainedModel):
             outputs.append(self.forward_labels(hidden_states, grid, cls_only, **kwargs))
         if len(groups) == 1:
             return outputs[0]
-        has_labels = outputs[0].label_hidden_state is not None
-        tokens = [one.last_hidden_state for one in outputs]
         adaptive = cast(AdaptivePatches, self.embeddings.adaptive_patches)
         num_frames = pixel_values.shape[1] if adaptive.merges_cells and not cls_only else 1
-        return FALModelOutput(
-            last_hidden_state=join_tokens(groups, tokens, num_frames),
-            pooler_output=join_clips(groups, [one.pooler_output for one in outputs]),
-            label_hidden_state=join_clips(groups, [one.label_hidden_state for one in outputs]) if has_labels else None,
-        )
+        return FALModelOutput(**join_outputs(groups, outputs, num_frames))
 
     def forward_features(
         self,
