@@ -87,10 +87,11 @@ def check_scheme(patches: AdaptivePatches, attention_type: str) -> None:
         if (not scheme.needs_grid if patches.merges_cells else set(scheme.steps.values()) == {"clip"})
     ]
     if attention_type not in possible:
-        needed = "the rows and columns of a grid" if patches.merges_cells else "the same patches of all frames"
+        name, needed = "adaptive_patches", "the rows and columns of a grid"
+        if not patches.merges_cells:
+            name, needed = "static_patches", "the same patches of all frames"
         raise ValueError(
-            f"adaptive patches: expected an attention_type of {', '.join(possible)}, got {attention_type!r}, which "
-            f"needs {needed}"
+            f"{name}: expected an attention_type of {', '.join(possible)}, got {attention_type!r}, which needs {needed}"
         )
 
 
