@@ -30,9 +30,9 @@ class AdaptivePatches:
         threshold: Complexity above which a cell stays split, at least 0: the root mean square of the differences
             between neighboring values in a row, a column and time, in units of the normalized pixel values. How many
             places there are depends on the clip.
-        static_threshold: Change below which a patch after the first frame is left out, at least 0, of which nothing
-            is: the mean absolute difference to the same patch where it was last kept, in those units. Joint attention
-            alone takes it.
+        static_threshold: Change below which a patch after the first frame is left out, at least 0, which leaves out
+            none: the mean absolute difference to the same patch where it was last kept, in those units. Joint
+            attention alone takes it.
 
     Raises:
         ValueError: there is not one of the three, or it is out of its range.
@@ -91,7 +91,8 @@ def check_scheme(patches: AdaptivePatches, attention_type: str) -> None:
         if not patches.merges_cells:
             name, needed = "static_patches", "the same patches of all frames"
         raise ValueError(
-            f"{name}: expected an attention_type of {', '.join(possible)}, got {attention_type!r}, which needs {needed}"
+            f"{name}: expected an attention_type of {', '.join(possible)}, got {attention_type!r}, which needs "
+            f"{needed}"
         )
 
 
