@@ -44,6 +44,7 @@ LEFT_OUT = {
     "python studies/open_labels.py": "its photographs do not come with the project; the study's own test runs it",
     "python benchmarks/": "the benchmarks' own test runs them, at tiny sizes",
     "python studies/adaptive_patches.py": "its clips do not come with the project; the study's own test runs it",
+    "python studies/static_patches.py": "its clips do not come with the project; the study's own test runs it",
     "fal convert laion/": "its weights are on the Hub",
     "fal convert facebook/": "its weights are on the Hub",
 }

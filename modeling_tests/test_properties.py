@@ -64,6 +64,13 @@ probabilities = st.floats(0, 1) | st.integers(0, 1)
 WILD = [None, True, -1, 0, 0.5, 1, 1.5, 3, 7, float("nan"), float("inf"), -0.1, "", "gelu", "axial", [], [8], [8, 12]]
 
 
+def takes_layout(attention_type: str, layout: str) -> bool:
+    """Whether a scheme works on the tokens that a layout leaves."""
+    if layout == "static":
+        return attention_type == "joint_space_time"
+    return layout == "uniform" or not ATTENTION_SCHEMES[attention_type].needs_grid
+
+
 @st.composite
 def config_fields(draw) -> dict[str, Any]:
     """Fields of a small configuration that is accepted."""
@@ -74,7 +81,8 @@ def config_fields(draw) -> dict[str, Any]:
     # Labels below one another, the first ones below what is no label.
     parents = st.integers(1, num_labels).map(lambda first: {f"LABEL_{n}": f"LABEL_{n + 1}" for n in range(first)})
     orders = ATTENTION_ORDERS if attention_type == "divided_space_time" else ATTENTION_ORDERS[:1]
-    layouts = PATCH_LAYOUTS[:1] if ATTENTION_SCHEMES[attention_type].needs_grid else PATCH_LAYOUTS
+    layout = draw(st.sampled_from(PATCH_LAYOUTS).filter(lambda layout: takes_layout(attention_type, layout)))
+    thresholds = st.just(0)  # with which the clips of a batch all have as many tokens
     return {
         "hidden_size": heads * draw(st.integers(1, 6)),
         "num_hidden_layers": num_layers,
@@ -89,9 +97,9 @@ def config_fields(draw) -> dict[str, Any]:
         "qkv_bias": draw(st.booleans()),
         "image_size": draw(sides | st.lists(sides, min_size=2, max_size=2) | st.tuples(sides, sides)),
         "patch_size": patch_size,
-        "patch_layout": draw(st.sampled_from(layouts)),
+        "patch_layout": layout,
         "patch_share": draw(st.floats(0.25, 1)),
-        "patch_threshold": draw(st.none() | st.just(0)),  # with which the clips of a batch are all split alike
+        "patch_threshold": draw(thresholds if layout == "static" else st.none() | thresholds),
         "num_channels": draw(st.integers(1, 5)),
         "num_frames": draw(st.integers(1, 4)),
         "attention_type": attention_type,

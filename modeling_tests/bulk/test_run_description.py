@@ -53,14 +53,18 @@ def test_adaptive_patches_are_of_the_run_where_they_are_asked_for(tiny_checkpoin
     uniform = describe_run(VideoLabeler.from_pretrained(tiny_checkpoint), top_k=5)
     patches = AdaptivePatches(share=0.5)
     adaptive = describe_run(VideoLabeler.from_pretrained(tiny_checkpoint, adaptive_patches=patches), top_k=5)
-    assert adaptive == {**uniform, "adaptive_patches": {"share": 0.5, "threshold": None}}
+    assert adaptive == {**uniform, "adaptive_patches": {"share": 0.5, "threshold": None, "static_threshold": None}}
 
 
 def test_patches_that_the_model_was_given_before_are_of_the_run_too(tiny_checkpoint):
     labeler = VideoLabeler.from_pretrained(tiny_checkpoint)
     labeler.model.adapt_patches(AdaptivePatches(threshold=0.5))
     again = VideoLabeler(labeler.model, labeler.processor)
-    assert describe_run(again, top_k=5)["adaptive_patches"] == {"share": None, "threshold": 0.5}
+    assert describe_run(again, top_k=5)["adaptive_patches"] == {
+        "share": None,
+        "threshold": 0.5,
+        "static_threshold": None,
+    }
     labeler.model.adapt_patches(None)
     assert "adaptive_patches" not in describe_run(again, top_k=5)
 

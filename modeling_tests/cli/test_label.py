@@ -14,6 +14,7 @@ import torch
 from media_files import moving_frames, write_video
 from pseudo_terminal import terminal
 
+from fal_hf import FALConfig, FALVideoClassifierForVideoClassification
 from fal_hf.bulk import labeling_run
 from fal_hf.cli import main
 from fal_hf.labeling import label_files
@@ -59,6 +60,23 @@ def test_patches_adapt_and_a_journal_knows_it(tiny_checkpoint, videos, tmp_path,
     for share in ([], ["--adaptive-patches", "0.5"]):
         assert main([*command, *output, *share]) == 2
         assert "adaptive_patches" in capsys.readouterr().err
+
+
+def test_patches_that_do_not_change_are_left_out_and_a_journal_knows_it(tiny_checkpoint, videos, tmp_path, capsys):
+    folder = tmp_path / "joint"
+    shutil.copytree(tiny_checkpoint, folder)
+    config = FALConfig.from_pretrained(tiny_checkpoint, attention_type="joint_space_time")
+    FALVideoClassifierForVideoClassification.from_pretrained(tiny_checkpoint, config=config).save_pretrained(folder)
+    command = ["label", videos[0], videos[2], "--model", str(folder)]
+    scores = []
+    for change in ([], ["--static-patches", "2"], ["--static-patches", "0"]):
+        assert main([*command, "--json", *change]) == 0
+        scores.append([json.loads(line)["labels"] for line in capsys.readouterr().out.splitlines()])
+    assert scores[0] == scores[2] != scores[1]
+    output = ["--output", str(tmp_path / "labels.jsonl"), "--workers", "0"]
+    assert main([*command, *output, "--static-patches", "2"]) == 0
+    assert main([*command, *output]) == 2
+    assert "adaptive_patches" in capsys.readouterr().err
 
 
 def test_a_missing_model_is_a_message_and_not_a_traceback(videos, tmp_path, capsys):

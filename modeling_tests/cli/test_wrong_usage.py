@@ -188,6 +188,8 @@ OF_A_MODEL = [
     *each("--runtime", "", "onnx-int8", "auto,torch"),
     *each("--adaptive-patches", "0.2", "1.1", *NO_NUMBERS),
     ["--adaptive-patches", "0.5", "--model", "axial"],
+    *each("--static-patches", "0.1", "0", "nan", "inf", "-1", "x", ""),  # of divided attention
+    ["--static-patches", "0.1", "--adaptive-patches", "0.5"],
 ]
 HIERARCHIES = [f"{name}.json" for name in ("circle", "circle_above", "own_parent", "strange", "nobody", "numbers")]
 HIERARCHIES += [f"{name}.json" for name in ("nameless", "list", "null", "cut", "deep", "binary")]
@@ -402,6 +404,8 @@ EVALUATE = [
     *each("--num_workers", "-1", "x"),
     *each("--seed", "-1", "x"),
     *each("--adaptive_patches", "0.2", "1.1", *NO_NUMBERS),
+    *each("--static_patches", "0.1", "0", "nan", "inf", "-1", "x", ""),  # of divided attention
+    ["--static_patches", "0.1", "--adaptive_patches", "0.5"],
     *each("--device", "", "gpu", "meta", "cuda:99"),
     *each("--dtype", "", "int8", "zebra"),
     *each("--output_dir", "", "file", "file/run"),

@@ -165,10 +165,15 @@ def test_the_label_space_is_a_row_where_it_is_more_than_labels(fields, row):
         ({}, None, "| cost | 0"),
         ({"patch_share": 0.6}, "in 60% of the tokens; elsewhere patches of 8 × 8", "| cost | 0"),
         ({"patch_threshold": 0.2}, "above 0.2; elsewhere patches of 8 × 8", "| cost | at most 0"),
+        (
+            {"patch_layout": "static", "patch_threshold": 0.2, "attention_type": "joint_space_time"},
+            "that change by less than 0.2 from frame to frame are left out",
+            "| cost | at most 0",
+        ),
     ],
 )
 def test_patches_that_adapt_are_a_row(fields, row, cost):
-    text = describe_model(tiny_config(patch_layout="adaptive" if fields else "uniform", **fields))
+    text = describe_model(tiny_config(**{"patch_layout": "adaptive" if fields else "uniform"} | fields))
     assert (row in text) if row else ("adaptive patches" not in text)
     assert cost in text
 
@@ -180,6 +185,8 @@ def test_fewer_tokens_cost_less():
     shares = [gflop(patch_layout="adaptive", patch_share=share) for share in (0.25, 0.5, 0.75, 1.0)]
     assert shares == sorted(shares) and len(set(shares)) == 4
     assert gflop(patch_layout="adaptive", patch_threshold=0.5) == shares[-1] > gflop()
+    joint = {"attention_type": "joint_space_time"}
+    assert gflop(patch_layout="static", patch_threshold=0.5, **joint) == gflop(**joint)
 
 
 def test_gflop_are_two_for_a_multiply_add():

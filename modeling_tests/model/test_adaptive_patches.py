@@ -20,7 +20,8 @@ from tiny_fal import (
 from torch import nn
 
 from fal_hf import AdaptivePatches, FALModel, FALVideoClassifierForVideoClassification
-from fal_hf.model.adaptive_patches import find_places, measure_complexity, split_cells
+from fal_hf.model.adaptive_patches import find_changes, find_places, measure_complexity, split_cells
+from fal_hf.model.attention_schemes import ATTENTION_TYPES
 from fal_hf.model.modeling_fal import resize_positions, resize_times
 
 VARIANTS = [
@@ -30,9 +31,15 @@ VARIANTS = [
 # (frames, rows, columns) of patches: even, odd in both, one or none of the sides; of a single frame, without a cell.
 GRIDS = [(3, 4, 6), (2, 5, 3), (1, 4, 3), (2, 1, 3), (1, 1, 1)]
 ADAPTIVE = {"patch_layout": "adaptive"}
+JOINT = {"attention_type": "joint_space_time"}
+STATIC = {**JOINT, "patch_layout": "static", "patch_threshold": 0.3}
+
+THRESHOLDS = [{**ADAPTIVE, "patch_threshold": 1.0}, STATIC]
 
 every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=variant_name)
 every_grid = pytest.mark.parametrize("grid", GRIDS, ids=str)
+every_threshold = pytest.mark.parametrize("patches", THRESHOLDS, ids=str)
+every_layout = pytest.mark.parametrize("patches", [{**ADAPTIVE, "patch_share": 0.6}, *THRESHOLDS], ids=str)
 
 
 def naive_complexity(clip: torch.Tensor, side: int) -> list[list[float]]:
@@ -162,7 +169,7 @@ def test_logits_and_gradients_of_a_threshold_equal_those_of_each_clip_by_itself(
 
 def test_the_clips_of_those_tests_differ_in_their_numbers_of_places():
     model = tiny_model(grid=GRIDS[0], patch_size=2, **ADAPTIVE, patch_threshold=1.0)
-    split = model.fal.embeddings.split_cells(uneven_clips(model.config))
+    split = model.fal.embeddings.choose_tokens(uneven_clips(model.config))
     assert len(split.flatten(1).sum(1).unique()) >= 3
 
 
@@ -194,6 +201,120 @@ def test_places_tile_the_picture():
             covered[row : row + side, column : column + side] += 1
             assert (side == 2) == (row < 4 and not merged[row // 2, column // 2])
         assert (covered == 1).all()
+
+
+# ---- patches that do not change
+
+
+def slow_clips(config, *, batch: int = 4) -> torch.Tensor:
+    """Random clips in which patches change by and by, more of them from clip to clip, or not at all."""
+    frames, rows, columns = config.grid_size
+    first = random_clip(config, batch=batch)[:, :1]
+    generator = torch.Generator().manual_seed(2)
+    steps = 0.5 * torch.rand(batch, frames, 1, rows, columns, generator=generator)
+    steps *= torch.rand(batch, 1, 1, rows, columns, generator=generator) < torch.linspace(0.3, 1, batch).view(
+        -1, *[1] * 4
+    )
+    drift = steps.cumsum(1).repeat_interleave(config.patch_size, -2).repeat_interleave(config.patch_size, -1)
+    return first + drift
+
+
+def naive_kept(clip: torch.Tensor, threshold: float, size: int) -> list[tuple[int, int, int]]:
+    """Frame, row and column of each patch of one clip that is kept."""
+    kept, last = [], {}
+    for number, frame in enumerate(clip):
+        for row, column in product(range(frame.shape[1] // size), range(frame.shape[2] // size)):
+            patch = frame[:, row * size : (row + 1) * size, column * size : (column + 1) * size]
+            before = last.get((row, column))
+            if before is None or sum(abs(patch - before).flatten().tolist()) / patch.numel() >= threshold:
+                kept.append((number, row, column))
+                last[row, column] = patch
+    return kept
+
+
+def naive_static_logits(classifier, pixel_values: torch.Tensor) -> torch.Tensor:
+    """Clip by clip: of all tokens those that are kept, with the embeddings of their own place and time."""
+    model, config, rows = classifier.fal, classifier.config, []
+    _, height, width = config.grid_size
+    places = list(product(range(height), range(width), [1]))
+    for clip in pixel_values:
+        kept = naive_kept(clip.detach(), config.patch_threshold, config.patch_size)
+        numbers = [0] + [1 + (frame * height + row) * width + column for frame, row, column in kept]
+        tokens = naive_tokens(model.embeddings, clip, places, config)[:, numbers]
+        for layer in model.layers:
+            tokens = feature_block(layer, tokens, (1, 1, len(kept)), config)
+        pooled = norm(model.layernorm, tokens[:, 0])
+        rows.append(nn.functional.linear(pooled, classifier.classifier.weight, classifier.classifier.bias))
+    return torch.cat(rows)
+
+
+@every_grid
+def test_logits_and_gradients_of_changing_patches_equal_the_naive_ones(grid):
+    model = tiny_model(grid=grid, patch_size=2, **STATIC).double()
+    clips = slow_clips(model.config).double()
+    expected = logits_and_gradients(model, clips, naive_static_logits)
+    assert_same(logits_and_gradients(model, clips), expected, tolerance=1e-9)
+
+
+def test_the_clips_of_that_test_differ_in_what_they_keep():
+    model = tiny_model(grid=(3, 4, 6), patch_size=2, **STATIC)
+    kept = model.fal.embeddings.choose_tokens(slow_clips(model.config))
+    assert kept[:, 0].all() and len(kept.sum((1, 2, 3)).unique()) >= 3
+    assert (~kept[:, 1] & kept[:, 2]).any()  # what changes slowly is kept in the end
+
+
+def test_where_the_kept_patches_are_is_what_the_definition_says():
+    model = tiny_model(grid=(3, 4, 6), patch_size=2, **STATIC)
+    for clip in slow_clips(model.config):
+        places = model.fal.embeddings.find_places(clip[None])[0].tolist()
+        assert places == [list(place) for place in naive_kept(clip, 0.3, 2)]
+
+
+def test_a_patch_is_compared_to_where_it_was_last_kept_and_a_change_as_large_as_the_threshold_keeps_it():
+    values = torch.tensor([0.0, 0.25, 0.5, 0.75, 0.25, 0.25])
+    kept = find_changes(values.view(1, -1, 1, 1, 1).expand(1, -1, 3, 2, 2), 2, 0.5)
+    assert kept[0, :, 0, 0].tolist() == [True, False, True, False, False, False]
+
+
+@every_grid
+def test_a_threshold_of_nothing_is_bit_for_bit_the_uniform_layout(grid):
+    model = tiny_model(grid=grid, **JOINT)
+    clip = random_clip(model.config)
+    clip[:, 1:] = clip[:, :1]  # nothing changes
+    expected, whole = logits_and_gradients(model, clip), model.fal(clip).last_hidden_state
+    config = tiny_config(grid=grid, **STATIC | {"patch_threshold": 0})
+    static = FALVideoClassifierForVideoClassification(config).eval()
+    static.load_state_dict(model.state_dict())
+    model.adapt_patches(AdaptivePatches(static_threshold=0.0))
+    for one in (realigned(static), realigned(model)):
+        assert torch.equal(logits_and_gradients(one, clip)[0], expected[0])
+        assert torch.equal(one.fal(clip).last_hidden_state, whole)
+
+
+def test_of_a_still_clip_the_first_frame_is_left():
+    model = tiny_model(grid=(3, 4, 4), **STATIC)
+    clip = random_clip(model.config)
+    clip[:, 1:] = clip[:, :1]
+    assert model.fal(clip).last_hidden_state.shape == (2, 1 + 16, 16)
+
+
+@pytest.mark.parametrize("scheme", [name for name in ATTENTION_TYPES if name != "joint_space_time"])
+def test_schemes_whose_frames_have_the_same_patches_are_refused_static_ones_by_name(scheme):
+    model = tiny_model(attention_type=scheme)
+    with pytest.raises(ValueError, match=f"expected an attention_type of joint_space_time, got '{scheme}'"):
+        model.adapt_patches(AdaptivePatches(static_threshold=0.1))
+
+
+def test_tokens_of_clips_that_keep_more_or_less_end_with_zeros():
+    model = tiny_model(grid=(3, 4, 6), patch_size=2, **STATIC).fal
+    clips = slow_clips(model.config)
+    together = model(clips)
+    for number, clip in enumerate(clips.split(1)):
+        alone, tokens = model(clip).last_hidden_state[0], together.last_hidden_state[number]
+        torch.testing.assert_close(tokens[: len(alone)], alone)
+        assert not tokens[len(alone) :].any()
+    alone = model(clips, cls_only=True).last_hidden_state
+    torch.testing.assert_close(alone, together.pooler_output[:, None])
 
 
 # ---- beside the uniform layout
@@ -276,25 +397,26 @@ def test_tokens_of_clips_that_differ_end_with_zeros_in_each_frame():
     assert torch.equal(together.pooler_output, together.last_hidden_state[:, 0])
 
 
+@every_threshold
 @pytest.mark.parametrize("asked", ["output_hidden_states", "output_attentions"])
-def test_recorded_outputs_of_clips_that_differ_are_refused(asked):
-    model = tiny_model(grid=(2, 4, 6), attention="eager", **ADAPTIVE, patch_threshold=1.0)
+def test_recorded_outputs_of_clips_that_differ_are_refused(asked, patches):
+    model = tiny_model(grid=(2, 4, 6), attention="eager", **patches)
     clips = uneven_clips(model.config)
-    with pytest.raises(ValueError, match="as many places as one another"):
+    with pytest.raises(ValueError, match="as many tokens as one another"):
         model(clips, **{asked: True})
     setattr(model.config, asked, True)
-    with pytest.raises(ValueError, match="as many places as one another"):
+    with pytest.raises(ValueError, match="as many tokens as one another"):
         model(clips)
     assert len(model(clips[:1], **{asked: True})[asked.removeprefix("output_")]) >= 2
-    with pytest.raises(ValueError, match="as many split cells as one another"):
+    with pytest.raises(ValueError, match="as many split cells or kept patches as one another"):
         model.fal.embeddings.find_places(clips)
 
 
 @pytest.mark.parametrize("label_attention", ["label", "unified", "divided"])
-@pytest.mark.parametrize("patches", [{"patch_share": 0.5}, {"patch_threshold": 1.0}], ids=str)
+@every_layout
 def test_labels_as_tokens_meet_the_places_of_each_clip(label_attention, patches):
     sizes = {"num_hidden_layers": 3, "label_integration_layer": 1, "label_embedding_size": 6}
-    model = tiny_model(grid=(2, 4, 6), label_attention=label_attention, **sizes, **ADAPTIVE, **patches).double()
+    model = tiny_model(grid=(2, 4, 6), label_attention=label_attention, **sizes, **patches).double()
     clips = uneven_clips(model.config).double()
     together = model(clips)
     alone = [model(clip) for clip in clips.split(1)]
@@ -304,22 +426,24 @@ def test_labels_as_tokens_meet_the_places_of_each_clip(label_attention, patches)
     torch.testing.assert_close(tokens, torch.cat([model.fal(clip).label_hidden_state for clip in clips.split(1)]))
 
 
-def test_a_wrong_input_is_refused_before_it_is_measured():
-    for patches in ({"patch_share": 0.5}, {"patch_threshold": 1.0}):
-        model = tiny_model(**ADAPTIVE, **patches)
-        with pytest.raises(ValueError, match="add the batch axis"):
-            model(random_clip(model.config)[0])
+@every_layout
+def test_a_wrong_input_is_refused_before_it_is_measured(patches):
+    model = tiny_model(**patches)
+    with pytest.raises(ValueError, match="add the batch axis"):
+        model(random_clip(model.config)[0])
 
 
 # ---- how they run
 
 
-@pytest.mark.parametrize("patches", [{"patch_share": 0.6}, {"patch_threshold": 1.0}], ids=str)
+@every_layout
 def test_saving_and_loading_is_exact(patches, tmp_path):
-    model = tiny_model(**ADAPTIVE, **patches)
+    model = tiny_model(**patches)
     model.save_pretrained(tmp_path)
     again = FALVideoClassifierForVideoClassification.from_pretrained(tmp_path)
-    assert again.config.patch_layout == "adaptive" and again.fal.embeddings.cell_projection.weight.any()
+    assert again.config.patch_layout == patches["patch_layout"]
+    projection = again.fal.embeddings.cell_projection
+    assert projection is None if patches == STATIC else projection.weight.any()
     clips = uneven_clips(model.config)
     assert torch.equal(realigned(model)(clips).logits, realigned(again)(clips).logits)
 
@@ -344,9 +468,9 @@ def test_a_step_of_training_moves_the_linear_of_cells(patches):
     assert model.fal.embeddings.cell_projection.weight.any()
 
 
-@pytest.mark.parametrize("patches", [{"patch_share": 0.5}, {"patch_threshold": 1.0}], ids=str)
+@every_layout
 def test_gradient_checkpointing_gives_the_same_gradients(patches):
-    model = tiny_model(grid=(2, 4, 6), **ADAPTIVE, **patches).train()
+    model = tiny_model(grid=(2, 4, 6), **patches).train()
     clips = uneven_clips(model.config)
     expected = logits_and_gradients(model, clips)
     model.gradient_checkpointing_enable()
@@ -387,15 +511,17 @@ def test_a_model_with_a_share_compiles_to_one_graph():
 
 
 @pytest.mark.slow
-def test_a_model_with_a_threshold_compiles_around_what_depends_on_the_clips():
-    model = tiny_model(grid=(2, 4, 4), num_hidden_layers=1, **ADAPTIVE, patch_threshold=1.0)
+@every_threshold
+def test_a_model_with_a_threshold_compiles_around_what_depends_on_the_clips(patches):
+    model = tiny_model(grid=(2, 4, 4), num_hidden_layers=1, **patches)
     clips = uneven_clips(model.config)
     compiled = torch.compile(model, backend="eager")
     torch.testing.assert_close(compiled(clips).logits, model(clips).logits)
 
 
-def test_a_model_with_a_threshold_is_not_exported():
-    model = tiny_model(num_hidden_layers=1, **ADAPTIVE, patch_threshold=1.0)
+@every_threshold
+def test_a_model_with_a_threshold_is_not_exported(patches):
+    model = tiny_model(num_hidden_layers=1, **patches)
     with pytest.raises(ValueError, match="expected a share where a model is exported"):
         torch.export.export(model, (), {"pixel_values": random_clip(model.config)}, strict=False)
 

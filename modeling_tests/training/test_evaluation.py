@@ -17,7 +17,13 @@ pytest.importorskip("accelerate")
 pytest.importorskip("evaluate")
 pytest.importorskip("sklearn")
 
-from fal_hf import AdaptivePatches, FALVideoProcessor, VideoLabeler
+from fal_hf import (
+    AdaptivePatches,
+    FALConfig,
+    FALVideoClassifierForVideoClassification,
+    FALVideoProcessor,
+    VideoLabeler,
+)
 from fal_hf.labeling.views import Views
 from fal_hf.training import DataArguments, EvaluationArguments, evaluate
 from fal_hf.training.data import MULTI_LABEL
@@ -35,7 +41,7 @@ def checkpoint(tmp_path_factory) -> Path:
 
 
 def run_evaluation(
-    model: Path, output: Path, *, num_clips: list[int], num_crops: int = 1, split="test", share=None, **data
+    model: Path, output: Path, *, num_clips: list[int], num_crops: int = 1, split="test", patches=None, **data
 ):
     evaluation = EvaluationArguments(
         model_name_or_path=str(model),
@@ -43,8 +49,8 @@ def run_evaluation(
         split=split,
         num_clips=num_clips,
         num_crops=num_crops,
-        adaptive_patches=share,
         device="cpu",
+        **patches or {},
     )
     return evaluate(data=DataArguments(**data), evaluation=evaluation)
 
@@ -78,11 +84,20 @@ def test_the_evaluation_agrees_with_the_labeler_and_writes_its_figures(checkpoin
     assert len((output / "per_class.csv").read_text().splitlines()) == 3
 
 
-def test_a_model_is_evaluated_with_fewer_tokens_as_the_labeler_labels(checkpoint, tmp_path):
+@pytest.mark.parametrize(
+    ("patches", "option"), [("adaptive_patches", {"share": 0.25}), ("static_patches", {"static_threshold": 2.0})]
+)
+def test_a_model_is_evaluated_with_fewer_tokens_as_the_labeler_labels(checkpoint, tmp_path, patches, option):
+    if patches == "static_patches":
+        config = FALConfig.from_pretrained(checkpoint, attention_type="joint_space_time")
+        model = FALVideoClassifierForVideoClassification.from_pretrained(checkpoint, config=config)
+        checkpoint = shutil.copytree(checkpoint, tmp_path / "joint")
+        model.save_pretrained(checkpoint)
     clips = write_class_folders(tmp_path / "clips", per_class=2)
-    found = run_evaluation(checkpoint, tmp_path / "figures", num_clips=[1], share=0.25, test_dir=str(clips))
-    views, patches = Views(num_clips=1), AdaptivePatches(share=0.25)
-    labeler = VideoLabeler.from_pretrained(checkpoint, views=views, adaptive_patches=patches, device="cpu")
+    asked = {patches: next(iter(option.values()))}
+    found = run_evaluation(checkpoint, tmp_path / "figures", num_clips=[1], patches=asked, test_dir=str(clips))
+    options = {"views": Views(num_clips=1), "adaptive_patches": AdaptivePatches(**option), "device": "cpu"}
+    labeler = VideoLabeler.from_pretrained(checkpoint, **options)
     for one in found.predictions:
         scores = {label.label: label.score for label in labeler(one.clip.path).labels}
         assert one.scores == pytest.approx(scores, abs=1e-5)

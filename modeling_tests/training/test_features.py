@@ -108,9 +108,12 @@ def test_a_step_on_features_is_a_step_on_the_pixels_with_a_frozen_backbone(field
     }
 
 
-def test_features_of_clips_that_differ_in_their_tokens_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    "fields", [{"patch_layout": "adaptive"}, {"patch_layout": "static", "attention_type": "joint_space_time"}], ids=str
+)
+def test_features_of_clips_that_differ_in_their_tokens_are_refused(tmp_path, fields):
     with pytest.raises(ValueError, match="expected a share, for the same number of tokens in all clips"):
-        make_store(tmp_path, tiny_model(patch_layout="adaptive", patch_threshold=0.5))
+        make_store(tmp_path, tiny_model(**fields, patch_threshold=0.5))
 
 
 def test_features_do_not_depend_on_labels(tmp_path):

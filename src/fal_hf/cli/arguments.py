@@ -79,15 +79,20 @@ def scales(text: str) -> tuple[float, ...]:
     return PAPER_SCALES if text == "paper" else tuple(float(part) for part in text.split(","))
 
 
-def adaptive_patches(text: str) -> "AdaptivePatches":
-    """A share of patches, for argparse."""
+def adaptive_patches(text: str, option: str = "share") -> "AdaptivePatches":
+    """Patches that adapt by one option, for argparse."""
     from ..model.patch_layout import AdaptivePatches
 
     value = float(text)
     try:
-        return AdaptivePatches(share=value)
+        return AdaptivePatches(**{option: value})
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def static_patches(text: str) -> "AdaptivePatches":
+    """A threshold of patches that do not change, for argparse."""
+    return adaptive_patches(text, "static_threshold")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -118,12 +123,21 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--compile", action="store_true", help="have torch compile the model: it starts later, then runs faster"
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="say which runtime is taken, and why")
-    parser.add_argument(
+    tokens = parser.add_mutually_exclusive_group()
+    tokens.add_argument(
         "--adaptive-patches",
         type=adaptive_patches,
         metavar="SHARE",
         help="fewer tokens: four patches in which little happens become one, until this share of a frame's patches is "
         "left, 0.25 to 1 (default: the checkpoint's own layout)",
+    )
+    tokens.add_argument(
+        "--static-patches",
+        dest="adaptive_patches",
+        type=static_patches,
+        metavar="CHANGE",
+        help="fewer tokens, in joint attention: patches of later frames that change by less than this, in normalized "
+        "values, are left out, 0.1 for example",
     )
     given = parser.add_argument_group(
         "labels in your own words", "for a --model with a text tower, such as a CLIP that `fal convert` has converted"

@@ -225,7 +225,7 @@ def describe_model(config: FALConfig) -> str:
     parameters, gflop = count_parameters_and_gflop(config)
     order = f", order `{config.attention_order}`" if config.attention_type == "divided_space_time" else ""
     adaptive = config.adaptive_patches
-    bound = "" if adaptive is None or adaptive.threshold is None else "at most "
+    bound = "at most " if adaptive is not None and adaptive.share is None else ""
     rows_of_table = {
         "attention": f"`{config.attention_type}`{order}",
         "clip": f"{frames} frames of {rows * patch} × {columns * patch} pixels in patches of {patch} × {patch}",
@@ -244,6 +244,8 @@ def describe_patches(config: FALConfig) -> str:
     patches = config.adaptive_patches
     if patches is None:
         return ""
+    if patches.static_threshold is not None:
+        return f"those that change by less than {patches.static_threshold:g} from frame to frame are left out"
     size = 2 * config.patch_size
     kept = f"in {patches.share:.0%} of the tokens" if patches.threshold is None else f"above {patches.threshold:g}"
     return f"the most complex parts of a picture, {kept}; elsewhere patches of {size} × {size}"
@@ -282,8 +284,8 @@ def count_parameters_and_gflop(config: FALConfig) -> tuple[int, float]:
     with torch.device("meta"):
         # Eager attention: its products are what the counter knows on every device.
         model = FALVideoClassifierForVideoClassification._from_config(config, attn_implementation="eager").eval()
-        if config.adaptive_patches is not None and config.adaptive_patches.threshold is not None:
-            model.adapt_patches(AdaptivePatches(share=1.0))
+        if config.adaptive_patches is not None and config.adaptive_patches.share is None:
+            model.adapt_patches(AdaptivePatches(share=1.0) if config.adaptive_patches.merges_cells else None)
         clip = torch.empty(1, frames, config.num_channels, rows * config.patch_size, columns * config.patch_size)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(clip.to(model.dtype))

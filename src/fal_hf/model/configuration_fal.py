@@ -78,13 +78,14 @@ class FALConfig(PreTrainedConfig):
         Side P of a patch in pixels.
     patch_layout (`str`, defaults to `"uniform"`):
         How a picture is laid out in patches (paper, section 4): `"uniform"`, all of them P x P pixels; `"adaptive"`,
-        where cells of 2 x 2 patches in which little happens are one token each. It needs divided, space-only or joint
-        attention.
+        where cells of 2 x 2 patches in which little happens are one token each, which needs divided, space-only or
+        joint attention; `"static"`, where patches that do not change from frame to frame are left out, which needs
+        joint attention.
     patch_share (`float`, defaults to 0.5):
         Places of an adaptive layout as a share of the uniform one's, in [0.25, 1], unless there is a threshold.
     patch_threshold (`float`, *optional*):
-        Complexity above which a cell of an adaptive layout stays split, see [`AdaptivePatches`]; how many tokens there
-        are then depends on the clip.
+        Complexity above which a cell of an adaptive layout stays split, or change below which a patch of a static one
+        is left out, see [`AdaptivePatches`]; how many tokens there are then depends on the clip.
     num_channels (`int`, defaults to 3):
         Color channels of a frame.
     num_frames (`int`, defaults to 8):
@@ -175,9 +176,11 @@ class FALConfig(PreTrainedConfig):
 
     @property
     def adaptive_patches(self) -> AdaptivePatches | None:
-        """The adaptive layout, None for the uniform one."""
+        """The adaptive or static layout, None for the uniform one."""
         if self.patch_layout == "uniform":
             return None
+        if self.patch_layout == "static":
+            return AdaptivePatches(static_threshold=self.patch_threshold)
         if self.patch_threshold is not None:
             return AdaptivePatches(threshold=self.patch_threshold)
         return AdaptivePatches(share=self.patch_share)
@@ -294,8 +297,12 @@ class FALConfig(PreTrainedConfig):
                     AdaptivePatches(**{option: value})
                 except ValueError as error:
                     raise ValueError(f"{field}: {error}") from error
-        if self.patch_layout == "adaptive":
-            check_scheme(self.attention_type)
+        if self.patch_layout == "static" and self.patch_threshold is None:
+            raise ValueError(
+                "patch_threshold: expected one with patch_layout='static', got None; give 0.1 for example"
+            )
+        if self.adaptive_patches is not None:
+            check_scheme(self.adaptive_patches, self.attention_type)
 
     def _require_sizes(self):
         positive = (

@@ -38,14 +38,15 @@ from transformers.utils.generic import (
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .adaptive_patches import (
-    count_split,
-    find_places,
+    choose_tokens,
     group_clips,
-    join_clips,
-    join_tokens,
+    join_outputs,
+    locate_tokens,
     patches_of_cells,
+    patches_of_pixels,
+    require_one_group,
     shrink,
-    split_cells,
+    take_kept,
     take_places,
 )
 from .attention_schemes import ATTENTION_SCHEMES, MAIN_STEP, STEP_ATTENTIONS, Grid
@@ -65,7 +66,7 @@ from .label_tree import FALLabelTree
 from .multi_head_attention import FALMultiHeadAttention
 from .onednn import on_fast_linears
 from .parts import apply_to_cuts, apply_to_parts, can_part
-from .patch_layout import AdaptivePatches, check_scheme, count_places
+from .patch_layout import AdaptivePatches, check_scheme
 from .recomputation import apply_recomputed
 from .text_encoder import HUB_ARGUMENTS, TextEncoder
 from .timesformer_names import register_timesformer_names
@@ -82,8 +83,9 @@ class FALModelOutput(ModelOutput):
     r"""
     last_hidden_state (`torch.Tensor` of shape `(B, 1 + T·H·W, D)`):
         All tokens after the last layer norm, CLS first, then the patches in the order of time, row, column. With
-        adaptive patches a frame has N places instead of its H·W patches, here and below; `embeddings.find_places` says
-        where they are. Of clips whose N differ it is the largest, and a frame's other rows are zeros.
+        adaptive patches a frame has N places instead of its H·W patches, here and below; with static ones a clip has N
+        patches instead of its T·H·W. `embeddings.find_places` says where they are. Of clips whose N differ it is the
+        largest, and the other rows of a frame, or of the clip, are zeros.
     pooler_output (`torch.Tensor` of shape `(B, D)`):
         The clip's embedding y, the CLS token after the last layer norm (paper, equation 10).
     label_hidden_state (`torch.Tensor` of shape `(B, N, D)`, *optional*, returned with labels as tokens):
@@ -184,8 +186,7 @@ class FALPatchEmbeddings(nn.Module):
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """`(B, T, channels, height, width)` pixels to `(B, T, H, W, D)` patches."""
         self.check(pixel_values)
-        patches = pixel_values.unflatten(-1, (-1, self.patch_size)).unflatten(-3, (-1, self.patch_size))
-        patches = patches.permute(0, 1, 3, 5, 2, 4, 6).flatten(-3)  # (B, T, H, W, channels·P·P)
+        patches = patches_of_pixels(pixel_values, self.patch_size)
         weight = self.projection.weight  # of a quantized Linear a method, which wants float32
         return self.projection(patches.to(weight.dtype if isinstance(weight, torch.Tensor) else torch.float32))
 
@@ -244,12 +245,12 @@ class FALEmbeddings(nn.Module):
         self,
         pixel_values: torch.Tensor,
         interpolate_pos_encoding: bool = True,
-        is_split: torch.Tensor | None = None,
+        choice: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, Grid]:
         """
         `(B, T, channels, height, width)` pixels to `(B, C + T·H·W, D)` tokens and the grid (T, H, W). With adaptive
-        patches a picture is a single row of N places, (T, 1, N), of which `is_split` (B, H // 2, W // 2) tells the
-        cells that stay split; the most complex ones unless given.
+        patches a picture is a single row of N places, (T, 1, N), with static ones the clip is, (1, 1, N); the choice
+        is that of `choose_tokens` unless given.
         """
         patches = self.patch_embeddings(pixel_values)
         batch, frames, rows, columns, width = patches.shape
@@ -269,16 +270,19 @@ class FALEmbeddings(nn.Module):
             if cells is not None:
                 cells = cells + patches_of_cells(positions).mean(dim=-2)
         if cells is not None:
-            patches = take_places(patches, cells, self.find_places(pixel_values, is_split))  # (B, T, 1, N, D)
+            patches = take_places(patches, cells, self.find_places(pixel_values, choice))  # (B, T, 1, N, D)
             grid = (frames, 1, patches.shape[3])
         if self.time_embeddings is not None:
             patches = patches + resize_times(self.time_embeddings, grid[0])[:, :, None, None]
+        if self.adaptive_patches is not None and not self.adaptive_patches.merges_cells:
+            patches = take_kept(patches, self.choose_tokens(pixel_values) if choice is None else choice)
+            grid = (1, 1, patches.shape[3])
         tokens = torch.cat([cls_token.expand(batch, self.count_cls(grid), width), patches.flatten(1, 3)], dim=1)
         return self.dropout(self.layernorm(tokens)), grid
 
     def merges_cells(self, grid: Grid) -> bool:
-        """Whether patches adapt, and there is a cell of 2 x 2 of them."""
-        return self.adaptive_patches is not None and min(grid[1:]) > 1
+        """Whether patches adapt by cells of 2 x 2, and there is one."""
+        return self.adaptive_patches is not None and self.adaptive_patches.merges_cells and min(grid[1:]) > 1
 
     def embed_cells(self, pixel_values: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
         """Cells `(B, T, H // 2, W // 2, D)`: their pixels at half the size as a patch, and what that leaves out."""
@@ -287,23 +291,24 @@ class FALEmbeddings(nn.Module):
             return cells
         return cells + self.cell_projection(patches_of_cells(patches).flatten(-2))
 
-    def split_cells(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Which cells of clips stay split, `(B, H // 2, W // 2)` booleans."""
+    def choose_tokens(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """
+        Which cells of clips stay split, `(B, H // 2, W // 2)` booleans, or with static patches which patches are kept,
+        `(B, T, H, W)`.
+        """
         self.patch_embeddings.check(pixel_values)
-        return split_cells(
-            cast(AdaptivePatches, self.adaptive_patches), pixel_values, self.patch_embeddings.patch_size
-        )
+        patches = cast(AdaptivePatches, self.adaptive_patches)
+        return choose_tokens(patches, pixel_values, self.patch_embeddings.patch_size)
 
-    def find_places(self, pixel_values: torch.Tensor, is_split: torch.Tensor | None = None) -> torch.Tensor:
+    def find_places(self, pixel_values: torch.Tensor, choice: torch.Tensor | None = None) -> torch.Tensor:
         """
         Where the tokens of a frame are, `(B, N, 3)`: row and column of a place's upper left patch, and its side in
-        patches, 1 or 2. With a threshold, clips have to have as many places as one another.
+        patches, 1 or 2; with static patches frame, row and column of the clip's tokens. With a threshold, clips have
+        to have as many as one another.
         """
-        is_split = self.split_cells(pixel_values) if is_split is None else is_split
+        choice = self.choose_tokens(pixel_values) if choice is None else choice
         rows, columns = (side // self.patch_embeddings.patch_size for side in pixel_values.shape[-2:])
-        patches = cast(AdaptivePatches, self.adaptive_patches)
-        num_split = count_split(is_split) if patches.share is None else patches.count_split(rows, columns)
-        return find_places(is_split, rows, columns, count_places(rows, columns, num_split))
+        return locate_tokens(cast(AdaptivePatches, self.adaptive_patches), choice, rows, columns)
 
     def count_cls(self, grid: Grid) -> int:
         """How many CLS tokens there are."""
@@ -766,10 +771,10 @@ class FALPreTrainedModel(PreTrainedModel):
         keeps the layout of the configuration.
 
         Raises:
-            ValueError: the attention scheme needs a grid of equal patches.
+            ValueError: the attention scheme needs a grid of equal patches, or static patches are no joint attention's.
         """
         if patches is not None:
-            check_scheme(self.config.attention_type)
+            check_scheme(patches, self.config.attention_type)
         cast(FALModel, self.base_model).embeddings.adaptive_patches = patches
 
     def save_pretrained(self, save_directory, *args, save_original_format: bool = False, **kwargs):
@@ -816,7 +821,7 @@ class FALModel(FALPreTrainedModel):
             `last_hidden_state` then holds the CLS token only, `(B, 1, D)`.
         """
         adaptive = self.embeddings.adaptive_patches
-        if adaptive is not None and adaptive.threshold is not None:
+        if adaptive is not None and adaptive.share is None:
             return self.forward_groups(pixel_values, interpolate_pos_encoding, cls_only, **kwargs)
         hidden_states, grid = self.forward_features(pixel_values, interpolate_pos_encoding, cls_only, **kwargs)
         return self.forward_labels(hidden_states, grid, cls_only, **kwargs)
@@ -824,44 +829,37 @@ class FALModel(FALPreTrainedModel):
     def forward_groups(
         self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool, cls_only: bool, **kwargs
     ) -> FALModelOutput:
-        """`forward` of clips whose numbers of places may differ: those of one number go through the model together."""
-        is_split = self.embeddings.split_cells(pixel_values)
-        groups = group_clips(is_split)
+        """`forward` of clips whose numbers of tokens may differ: those of one number go through the model together."""
+        choice = self.embeddings.choose_tokens(pixel_values)
+        groups = group_clips(choice)
         recorded = [f"output_{name}" for name in cast(dict, self._can_record_outputs)]
-        if len(groups) > 1 and any(kwargs.get(name, getattr(self.config, name, False)) for name in recorded):
-            raise ValueError(
-                "output_hidden_states and output_attentions: expected clips with as many places as one another, got "
-                f"{len(groups)} numbers of them; give the clips one by one, or a share instead of the threshold"
-            )
+        if any(kwargs.get(name, getattr(self.config, name, False)) for name in recorded):
+            require_one_group(groups)
         outputs = []
         for clips in groups:
             hidden_states, grid = self.forward_features(
-                pixel_values[clips], interpolate_pos_encoding, cls_only, is_split=is_split[clips], **kwargs
+                pixel_values[clips], interpolate_pos_encoding, cls_only, choice=choice[clips], **kwargs
             )
             outputs.append(self.forward_labels(hidden_states, grid, cls_only, **kwargs))
         if len(groups) == 1:
             return outputs[0]
-        has_labels = outputs[0].label_hidden_state is not None
-        tokens = [one.last_hidden_state for one in outputs]
-        return FALModelOutput(
-            last_hidden_state=join_tokens(groups, tokens, 1 if cls_only else pixel_values.shape[1]),
-            pooler_output=join_clips(groups, [one.pooler_output for one in outputs]),
-            label_hidden_state=join_clips(groups, [one.label_hidden_state for one in outputs]) if has_labels else None,
-        )
+        adaptive = cast(AdaptivePatches, self.embeddings.adaptive_patches)
+        num_frames = pixel_values.shape[1] if adaptive.merges_cells and not cls_only else 1
+        return FALModelOutput(**join_outputs(groups, outputs, num_frames))
 
     def forward_features(
         self,
         pixel_values: torch.Tensor,
         interpolate_pos_encoding: bool = True,
         cls_only: bool = False,
-        is_split: torch.Tensor | None = None,
+        choice: torch.Tensor | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, Grid]:
         """
         The part of `forward` that does not depend on labels: the tokens after all blocks, `(B, C + T·H·W, D)` or with
         `cls_only` `(B, C, D)`, with labels as tokens those that meet them, `(B, C + T·H·W, D)`; and the grid.
         """
-        hidden_states, grid = self.embeddings(pixel_values, interpolate_pos_encoding, is_split)
+        hidden_states, grid = self.embeddings(pixel_values, interpolate_pos_encoding, choice)
         layers = list(self.layers)
         # CODEPATH: published checkpoints have no label tokens (section 4.2)
         if self.config.label_attention == "none":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .attention_schemes import ATTENTION_SCHEMES
 
 # The default comes first.
-PATCH_LAYOUTS = ("uniform", "adaptive")
+PATCH_LAYOUTS = ("uniform", "adaptive", "static")
 
 # What is left of a picture's places where every cell of 2 x 2 patches is one.
 LEAST_SHARE = 0.25
@@ -20,8 +20,9 @@ LEAST_SHARE = 0.25
 @dataclass(frozen=True, kw_only=True)
 class AdaptivePatches:
     """
-    Patches that adapt to the clip: cells of 2 x 2 patches in which little happens become one token each. Which ones is
-    the same for all frames of a clip.
+    Patches that adapt to the clip, in one of two ways. By a share or a threshold, cells of 2 x 2 patches in which
+    little happens become one token each; which ones is the same for all frames of a clip. By a static threshold, a
+    frame's patches that have not changed are left out (run-length tokenization, Choudhury et al. 2024).
 
     Args:
         share: Places that a picture has, as a share of its patches, in [0.25, 1]: the most complex cells stay split,
@@ -29,24 +30,34 @@ class AdaptivePatches:
         threshold: Complexity above which a cell stays split, at least 0: the root mean square of the differences
             between neighboring values in a row, a column and time, in units of the normalized pixel values. How many
             places there are depends on the clip.
+        static_threshold: Change below which a patch after the first frame is left out, at least 0, which leaves out
+            none: the mean absolute difference to the same patch where it was last kept, in those units. Joint
+            attention alone takes it.
 
     Raises:
-        ValueError: there is not one of both, or it is out of its range.
+        ValueError: there is not one of the three, or it is out of its range.
     """
 
     share: float | None = None
     threshold: float | None = None
+    static_threshold: float | None = None
 
     def __post_init__(self):
-        if (self.share is None) == (self.threshold is None):
+        if sum(option is not None for option in (self.share, self.threshold, self.static_threshold)) != 1:
             raise ValueError(
-                f"adaptive patches: expected a share or a threshold, got share={self.share} and "
-                f"threshold={self.threshold}"
+                f"adaptive patches: expected one of share, threshold and static_threshold, got {self.share}, "
+                f"{self.threshold} and {self.static_threshold}"
             )
         if self.share is not None and not LEAST_SHARE <= self.share <= 1:
             raise ValueError(f"adaptive patches: expected a share in [{LEAST_SHARE}, 1], got {self.share}")
-        if self.threshold is not None and not 0 <= self.threshold < float("inf"):
-            raise ValueError(f"adaptive patches: expected a finite threshold of at least 0, got {self.threshold}")
+        for threshold in (self.threshold, self.static_threshold):
+            if threshold is not None and not 0 <= threshold < float("inf"):
+                raise ValueError(f"adaptive patches: expected a finite threshold of at least 0, got {threshold}")
+
+    @property
+    def merges_cells(self) -> bool:
+        """Whether cells become tokens; otherwise patches are left out."""
+        return self.static_threshold is None
 
     def count_split(self, rows: int, columns: int) -> int:
         """The cells of a picture of patches that stay split; of a share."""
@@ -65,13 +76,23 @@ def count_places(rows: int, columns: int, num_split: int) -> int:
     return rows * columns - 3 * ((rows // 2) * (columns // 2) - num_split)
 
 
-def check_scheme(attention_type: str) -> None:
-    """Refuses, by a ValueError, a scheme whose neighborhoods are cut out of a grid of equal patches."""
-    if ATTENTION_SCHEMES[attention_type].needs_grid:
-        possible = ", ".join(name for name, scheme in ATTENTION_SCHEMES.items() if not scheme.needs_grid)
+def check_scheme(patches: AdaptivePatches, attention_type: str) -> None:
+    """
+    Refuses, by a ValueError, a scheme whose neighborhoods are cut out of a grid of equal patches, or for static
+    patches of frames that all have the same ones.
+    """
+    possible = [
+        name
+        for name, scheme in ATTENTION_SCHEMES.items()
+        if (not scheme.needs_grid if patches.merges_cells else set(scheme.steps.values()) == {"clip"})
+    ]
+    if attention_type not in possible:
+        name, needed = "adaptive_patches", "the rows and columns of a grid"
+        if not patches.merges_cells:
+            name, needed = "static_patches", "the same patches of all frames"
         raise ValueError(
-            f"adaptive patches: expected an attention_type of {possible}, got {attention_type!r}, which needs the "
-            "rows and columns of a grid"
+            f"{name}: expected an attention_type of {', '.join(possible)}, got {attention_type!r}, which needs "
+            f"{needed}"
         )
 
 

@@ -71,6 +71,13 @@ class EvaluationArguments:
             "the checkpoint's own layout."
         },
     )
+    static_patches: float | None = field(
+        default=None,
+        metadata={
+            "help": "In its place, in joint attention: patches of later frames that change by less than this, in "
+            "normalized values, are left out, 0.1 for example."
+        },
+    )
     output_dir: str | None = field(
         default=None, metadata={"help": "Where the figures go; runs/evaluation/<name of the model> unless given."}
     )
@@ -102,9 +109,7 @@ class EvaluationArguments:
                 check_prompt(self.label_prompt)
             if self.labels is None:
                 raise ValueError("--label_prompt: expected --labels with it")
-        if self.adaptive_patches is not None:
-            with named_option("adaptive_patches"):
-                AdaptivePatches(share=self.adaptive_patches)
+        self.find_patches()
         for name, least in (("batch_size", 1), ("num_workers", 0), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"--{name}: expected at least {least}, got {getattr(self, name)}")
@@ -114,6 +119,16 @@ class EvaluationArguments:
             raise ValueError(
                 f"expected --num_clips of at least 1 and --num_crops of 1 or 3, got {self.num_clips}, {self.num_crops}"
             )
+
+    def find_patches(self) -> AdaptivePatches | None:
+        """The patches that are asked for, if any; a ValueError where they are out of their range."""
+        if self.adaptive_patches is not None and self.static_patches is not None:
+            raise ValueError("expected --adaptive_patches or --static_patches, got both")
+        for name, option in (("adaptive_patches", "share"), ("static_patches", "static_threshold")):
+            if (value := getattr(self, name)) is not None:
+                with named_option(name):
+                    return AdaptivePatches(**{option: value})
+        return None
 
 
 def evaluate(*, data: DataArguments, evaluation: EvaluationArguments) -> EvaluationReport:
@@ -159,9 +174,8 @@ class Evaluator:
     def _load_labeler(self) -> VideoLabeler:
         arguments, name = self.arguments, self.arguments.model_name_or_path
         labels = None if arguments.labels is None else find_labels(arguments.labels)
-        patches = None if arguments.adaptive_patches is None else AdaptivePatches(share=arguments.adaptive_patches)
         options = {"labels": labels, "prompt": arguments.label_prompt, "dtype": arguments.dtype}
-        options |= {"adaptive_patches": patches, "runtime": arguments.runtime}
+        options |= {"adaptive_patches": arguments.find_patches(), "runtime": arguments.runtime}
         with loading(name):
             return VideoLabeler.from_pretrained(name, device=arguments.device, **options)
 
