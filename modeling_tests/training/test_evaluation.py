@@ -24,6 +24,7 @@ from fal_hf import (
     FALVideoProcessor,
     VideoLabeler,
 )
+from fal_hf.export import ExportOptions, export_model
 from fal_hf.labeling.views import Views
 from fal_hf.training import DataArguments, EvaluationArguments, evaluate
 from fal_hf.training.data import MULTI_LABEL
@@ -41,7 +42,7 @@ def checkpoint(tmp_path_factory) -> Path:
 
 
 def run_evaluation(
-    model: Path, output: Path, *, num_clips: list[int], num_crops: int = 1, split="test", patches=None, **data
+    model: Path, output: Path, *, num_clips: list[int], num_crops: int = 1, split="test", options=None, **data
 ):
     evaluation = EvaluationArguments(
         model_name_or_path=str(model),
@@ -50,9 +51,23 @@ def run_evaluation(
         num_clips=num_clips,
         num_crops=num_crops,
         device="cpu",
-        **patches or {},
+        **options or {},
     )
     return evaluate(data=DataArguments(**data), evaluation=evaluation)
+
+
+@pytest.mark.parametrize("runtime", ["torch-float32", "torch-int8"])
+def test_an_export_is_evaluated_like_the_model_that_it_was_made_from(checkpoint, tmp_path, runtime):
+    clips = write_class_folders(tmp_path / "clips", per_class=3)
+    videos = tuple(str(path) for path in sorted(clips.glob("*/*.mp4")))
+    options = ExportOptions(formats=("torch",), precisions=("float32", "int8"), check=videos, force=True)
+    export_model(checkpoint, tmp_path / "export", options)
+    chosen = {"num_clips": [2], "options": {"runtime": runtime}, "test_dir": str(clips)}
+    found = run_evaluation(tmp_path / "export", tmp_path / "exported", **chosen)
+    expected = run_evaluation(checkpoint, tmp_path / "own", num_clips=[2], test_dir=str(clips))
+    for prediction, other in zip(found.predictions, expected.predictions, strict=True):
+        assert prediction.scores == pytest.approx(other.scores, abs=0.05 if runtime == "torch-int8" else 1e-6)
+    assert (found.predictions == expected.predictions) == (runtime == "torch-float32")
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
@@ -95,7 +110,7 @@ def test_a_model_is_evaluated_with_fewer_tokens_as_the_labeler_labels(checkpoint
         model.save_pretrained(checkpoint)
     clips = write_class_folders(tmp_path / "clips", per_class=2)
     asked = {patches: next(iter(option.values()))}
-    found = run_evaluation(checkpoint, tmp_path / "figures", num_clips=[1], patches=asked, test_dir=str(clips))
+    found = run_evaluation(checkpoint, tmp_path / "figures", num_clips=[1], options=asked, test_dir=str(clips))
     options = {"views": Views(num_clips=1), "adaptive_patches": AdaptivePatches(**option), "device": "cpu"}
     labeler = VideoLabeler.from_pretrained(checkpoint, **options)
     for one in found.predictions:
