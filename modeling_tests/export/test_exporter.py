@@ -171,6 +171,14 @@ def test_label_takes_the_fastest_runtime_and_says_so(onnx_export, videos, tmp_pa
     assert "fal:" not in capsys.readouterr().err
 
 
+def test_watch_takes_a_runtime_of_an_export(torch_export, videos, capsys):
+    folder = str(torch_export[0].folder.path)
+    assert main(["watch", videos[0], "--model", folder, "--runtime", "torch-int8", "--window", "0.4"]) == 0
+    *windows, end = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert end["error"] is None and len(windows) >= 2
+    assert all(sum(label["score"] for label in window["labels"]) == pytest.approx(1, abs=1e-4) for window in windows)
+
+
 def test_an_export_gets_more_runtimes_and_keeps_those_it_has(tiny_checkpoint, videos, tmp_path, torch_export):
     output = shutil.copytree(torch_export[0].folder.path, tmp_path / "export")
     before = (output / "torch-int8" / "model.safetensors").stat().st_mtime_ns
