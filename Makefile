@@ -52,10 +52,10 @@ docs: $(VENV)/.installed-docs  ## build the documentation in site/
 
 bench: $(VENV)/.installed-dev  ## measure model, training, decoder, labeling at small sizes, in minutes
 	$(BIN)/python benchmarks/forward.py --frames 8 --dtypes float32 --repeats 2
-	$(BIN)/python benchmarks/runtimes.py --layers 4 --runs 3
+	$(BIN)/python benchmarks/runtimes.py --layers 2 --runs 3
 	$(BIN)/python benchmarks/label_attention.py --labels 10 500 --runs 3
 	$(BIN)/python benchmarks/growth.py --preset fal-small --frames 8 16 32 --sides 224 448 --batches 1 4 16 \
-		--streams 1 2 4 --runs 2 --max-seconds 5
+		--streams 1 2 --stream-clips 3 --runs 2 --max-seconds 5
 	$(BIN)/python benchmarks/timelines.py
 	$(BIN)/python benchmarks/decode.py --runs 3
 	$(BIN)/python benchmarks/labeling.py
