@@ -14,34 +14,21 @@ import itertools
 import statistics
 import tempfile
 import time
+from pathlib import Path
 
 import torch
 from figures import Figures
 from forward import Case, count_gflop, extra_mib, matmul_gflops, timed
-from transformers import TimesformerConfig, TimesformerForVideoClassification
+from runtimes import build_models
 from transformers.utils import logging
-
-from fal_hf import FALVideoClassifierForVideoClassification
 
 SIDE = 224
 
 
-def build_models(options: argparse.Namespace, dtype: torch.dtype):
-    """TimeSformer with eager attention, and FAL with its weights, on the device."""
-    config = TimesformerConfig(
-        num_frames=options.frames,
-        num_labels=400,
-        num_hidden_layers=options.layers,
-        hidden_size=options.hidden_size,
-        num_attention_heads=options.hidden_size // 64,
-        intermediate_size=4 * options.hidden_size,
-    )
-    timesformer = TimesformerForVideoClassification(config).eval()
+def build_on(device: str, options: argparse.Namespace, dtype: torch.dtype):
+    """TimeSformer with eager attention, and FAL with its weights, on a device."""
     with tempfile.TemporaryDirectory() as folder:
-        timesformer.save_pretrained(folder)
-        fal = FALVideoClassifierForVideoClassification.from_pretrained(folder).eval()
-    timesformer.set_attn_implementation("eager")
-    return timesformer.to(options.device, dtype), fal.to(options.device, dtype)
+        return [model.to(device, dtype) for model in build_models(options, Path(folder))]
 
 
 @torch.inference_mode()
@@ -59,11 +46,11 @@ def measure(figures: Figures, options: argparse.Namespace) -> None:
     for dtype in options.dtypes:
         case = Case(options.frames, "divided_space_time", dtype, "inference")
         kind = getattr(torch, dtype)
-        timesformer, fal = build_models(options, kind)
+        timesformer, fal = build_on(options.device, options, kind)
         peak = matmul_gflops(kind, options.device)
         figures.add("matrix_products", precision=dtype, GFLOP_per_second=peak)
         shape = (options.frames, 3, SIDE, SIDE)
-        _, twin = build_models(argparse.Namespace(**{**vars(options), "device": "cpu"}), kind)
+        _, twin = build_on("cpu", options, kind)
         gflop = count_gflop(twin, case, torch.empty(1, *shape, dtype=kind))
         for batch in options.batches:
             clips = torch.randn(batch, *shape, device=options.device, dtype=kind)
