@@ -26,10 +26,11 @@ import torch
 from decode import write_short
 from figures import Figures
 from forward import extra_mib, matmul_gflops, timed
-from label_attention import clip_shape, count_gflop
+from label_attention import clip_shape
 from transformers.utils import logging
 
 from fal_hf import FALConfig, FALVideoClassifierForVideoClassification, FALVideoProcessor
+from fal_hf.hub.model_card import count_parameters_and_gflop
 from fal_hf.model.configuration_fal import PRESETS
 
 ATTENTION = ("divided_space_time", "joint_space_time")
@@ -74,7 +75,7 @@ def measure_sizes(figures: Figures, options: argparse.Namespace) -> None:
             config = FALConfig.from_preset(
                 options.preset, num_frames=frames, image_size=side, attention_type=attention, num_labels=400
             )
-            gflop = count_gflop(config)
+            gflop = count_parameters_and_gflop(config)[1]
             if needed_gib(config) > options.max_gib:
                 figures.leave_out("sizes", f"more than {options.max_gib:g} GiB", **case)
                 continue

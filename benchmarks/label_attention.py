@@ -13,9 +13,9 @@ import time
 
 import torch
 from figures import Figures
-from torch.utils.flop_counter import FlopCounterMode
 
 from fal_hf import FALConfig, FALVideoClassifierForVideoClassification
+from fal_hf.hub.model_card import count_parameters_and_gflop
 from fal_hf.model.configuration_fal import PRESETS
 from fal_hf.model.label_space import LABEL_ATTENTIONS
 
@@ -26,16 +26,6 @@ def build_config(preset: str, label_attention: str, num_labels: int, *, group: i
     hierarchy = {name: f"group {number // group}" for number, name in names.items()} if group else None
     labels = {"id2label": names, "label_hierarchy": hierarchy, "label_attention": label_attention}
     return FALConfig.from_preset(preset, **labels, **fields)
-
-
-def count_gflop(config: FALConfig) -> float:
-    """GFLOP of a clip, counted on shapes alone."""
-    with torch.device("meta"):
-        model = FALVideoClassifierForVideoClassification._from_config(config, attn_implementation="eager").eval()
-        clip = torch.empty(clip_shape(config))
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(clip)
-    return counter.get_total_flops() / 1e9
 
 
 def clip_shape(config: FALConfig) -> tuple[int, ...]:
@@ -63,17 +53,14 @@ def add_rows(figures: Figures, num_labels: int, options: argparse.Namespace) -> 
         name: build_config(options.preset, name, num_labels, group=options.group, **sizes) for name in LABEL_ATTENTIONS
     }
     seconds = time_in_turn(configs, runs=options.runs)
-    reference = {"gflop": count_gflop(configs["none"]), "seconds": seconds["none"]}
+    reference = {"gflop": count_parameters_and_gflop(configs["none"])[1], "seconds": seconds["none"]}
     for name, config in configs.items():
-        with torch.device("meta"):
-            model = FALVideoClassifierForVideoClassification(config)
-        million = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-        gflop = count_gflop(config)
+        parameters, gflop = count_parameters_and_gflop(config)
         figures.add(
             "cost",
             labels=num_labels,
             label_attention=name,
-            million_parameters=million,
+            million_parameters=parameters / 1e6,
             GFLOP=gflop,
             GFLOP_beside_none=gflop / reference["gflop"],
             seconds=statistics.median(seconds[name]),

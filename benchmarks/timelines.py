@@ -24,11 +24,12 @@ import torch
 from decode import HEIGHT, RATE, WIDTH
 from figures import Figures
 from forward import timed
-from label_attention import clip_shape, count_gflop
+from label_attention import clip_shape
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.utils import logging
 
 from fal_hf import FALConfig, FALVideoClassifierForVideoClassification, VideoLabeler, VideoLabels, Views
+from fal_hf.hub.model_card import count_parameters_and_gflop
 from fal_hf.labeling.labeler import DEFAULT_CHECKPOINT
 from fal_hf.model.configuration_fal import PRESETS
 
@@ -112,7 +113,7 @@ def measure_embedding(figures: Figures, preset: str, *, runs: int) -> None:
     figures.add(
         "embedding",
         preset=preset,
-        share_of_GFLOP=counter.get_total_flops() / 1e9 / count_gflop(config),
+        share_of_GFLOP=counter.get_total_flops() / 1e9 / count_parameters_and_gflop(config)[1],
         share_of_seconds=statistics.median(part / whole for part, whole in seconds),
     )
 

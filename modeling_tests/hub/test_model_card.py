@@ -122,6 +122,12 @@ def test_parameters_and_gflop_are_the_model_s(attention_type):
     assert gflop > 0
 
 
+def test_counting_leaves_the_configuration_as_it_is():
+    config = tiny_config()
+    count_parameters_and_gflop(config)
+    assert config._attn_implementation == tiny_config()._attn_implementation
+
+
 @pytest.mark.parametrize(("prompt", "code"), [("a video of {}", "`a video of {}`"), ("a `{}`", "`` a `{}` ``")])
 def test_what_scores_is_a_row_where_it_is_no_head_of_its_own(prompt, code):
     config = tiny_config(classifier_type="similarity", label_embedding_size=12, label_prompt=prompt)

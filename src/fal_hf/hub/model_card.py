@@ -1,5 +1,6 @@
 """Model cards: the README.md of a FAL repository, from the folder itself and from what only its maker knows."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -282,8 +283,9 @@ def count_parameters_and_gflop(config: FALConfig) -> tuple[int, float]:
     """
     frames, rows, columns = config.grid_size
     with torch.device("meta"):
-        # Eager attention: its products are what the counter knows on every device.
-        model = FALVideoClassifierForVideoClassification._from_config(config, attn_implementation="eager").eval()
+        # Eager attention: its products are what the counter knows on every device. The config is not to keep it.
+        eager = {"config": copy.deepcopy(config), "attn_implementation": "eager"}
+        model = FALVideoClassifierForVideoClassification._from_config(**eager).eval()
         if config.adaptive_patches is not None and config.adaptive_patches.share is None:
             model.adapt_patches(AdaptivePatches(share=1.0) if config.adaptive_patches.merges_cells else None)
         clip = torch.empty(1, frames, config.num_channels, rows * config.patch_size, columns * config.patch_size)
