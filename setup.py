@@ -113,6 +113,7 @@ setup(
         "pillow>=11",
         "tqdm>=4.66",
         "pyyaml>=6",
+        "filelock>=3.15",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["fal=fal_hf.cli:main"]},

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -61,6 +63,22 @@ def test_another_export_and_another_number_of_threads_are_tried_again(trials):
     finally:
         torch.set_num_threads(num_threads)
     assert len(trials) == 3 * len(SECONDS) + 2
+
+
+def test_of_processes_that_begin_at_once_one_tries(trials, monkeypatch):
+    monkeypatch.setattr(trial, "time_clip", lambda model: time.sleep(0.05) or SECONDS[model])
+    with ThreadPoolExecutor(4) as pool:  # a lock of each is one of its own, as in processes
+        chosen = list(pool.map(lambda _: choose_runtime(FOLDER).name, range(4)))
+    assert chosen == ["openvino-int8"] * 4
+    assert trials == list(SECONDS)
+
+
+def test_a_cache_that_cannot_be_written_keeps_nothing(trials, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(trial.constants, "HF_HOME", str(tmp_path / "file"))
+    for _ in range(2):
+        assert choose_runtime(FOLDER).name == "openvino-int8"
+    assert trials == 2 * list(SECONDS)
 
 
 def test_what_does_not_run_here_is_left_out_and_the_reason_is_told(trials, monkeypatch, caplog):

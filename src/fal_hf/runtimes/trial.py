@@ -8,13 +8,15 @@ import os
 import platform
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from filelock import FileLock
 from huggingface_hub import constants
 
 from ..model.configuration_fal import FALConfig
@@ -33,7 +35,8 @@ def choose_runtime(folder: RuntimeFolder, device: str | torch.device = "cpu") ->
     The fastest runtime of a folder on this machine, for one clip of the configured size.
 
     A trial's outcome holds for the same export, processor, number of threads and versions; it is remembered under
-    `HF_HOME`. Runtimes that do not run here are left out. How long they take is logged.
+    `HF_HOME`. Of processes that begin at once, one tries and the others wait for what it finds. Runtimes that do not
+    run here are left out. How long they take is logged.
 
     Args:
         folder: The exported folder.
@@ -51,14 +54,15 @@ def choose_runtime(folder: RuntimeFolder, device: str | torch.device = "cpu") ->
         logger.info(f"runtime {records[0].name}, the only one for {torch.device(device).type}")
         return records[0]
     key = describe_machine(folder, device)
-    remembered = _read_cache().get(key)
-    for record in records:
-        if record.name == remembered:
-            logger.info(f"runtime {record.name}, the fastest of an earlier trial")
-            return record
-    fastest = try_runtimes(folder, records, device)
-    logger.info(f"runtime {fastest.name}, the fastest")
-    _remember(key, fastest.name)
+    with _one_at_a_time():
+        remembered = _read_cache().get(key)
+        for record in records:
+            if record.name == remembered:
+                logger.info(f"runtime {record.name}, the fastest of an earlier trial")
+                return record
+        fastest = try_runtimes(folder, records, device)
+        logger.info(f"runtime {fastest.name}, the fastest")
+        _remember(key, fastest.name)
     return fastest
 
 
@@ -133,6 +137,17 @@ def _version_of(package: str) -> str | None:
 def cache_file() -> Path:
     """Where trials are remembered."""
     return Path(constants.HF_HOME) / "fal" / "runtimes.json"
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Has the processes of this machine try in turn, where the cache can be written."""
+    path = cache_file().with_suffix(".lock")
+    with ExitStack() as stack:
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(path))
+        yield
 
 
 def _read_cache() -> dict[str, str]:
