@@ -7,10 +7,11 @@ SAMPLE := runs/sample.mp4
 VIDEO ?= $(SAMPLE)
 COUNT ?= 200
 SEED ?= 0
+STUDIES := schemes positions
 # A process a core; the tests of a file stay together, for some go on where the one before them ended.
 PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadfile
 
-.PHONY: help setup label test test-slow test-all conformance fuzz lint types format docs bench bench-full bench-page release
+.PHONY: help setup label test test-slow test-all conformance fuzz lint types format docs bench bench-full bench-page studies studies-page release
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -71,6 +72,12 @@ bench-full: $(VENV)/.installed-dev  ## measure the same at full sizes, in hours
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/labeling.py --runs 9 --long-runs 3 --inputs 1000000
 	$(BIN)/python benchmarks/training.py
+
+studies: $(VENV)/.installed-dev  ## make the paper's tables and figures again, in miniature, in an hour or so
+	set -e; for study in $(STUDIES); do $(BIN)/python studies/$$study.py; done
+
+studies-page: $(VENV)/.installed-dev  ## put what the studies have found into docs/paper.md
+	$(BIN)/python studies/write_paper_page.py --take
 
 bench-page: $(VENV)/.installed-dev  ## put what was measured into docs/performance.md
 	$(BIN)/python benchmarks/write_page.py --take

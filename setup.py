@@ -28,10 +28,11 @@ EXTRAS = {
         "openvino>=2026.3",
         "nncf>=3.4",
     ],
+    "studies": ["matplotlib>=3.9", "pandas>=2.2"],
     "docs": ["mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1.0"],
 }
 # What `make test` needs, and what the other commands of the Makefile need.
-EXTRAS["test"] = [*EXTRAS["training"], *EXTRAS["files"], *EXTRAS["remote"], "pandas>=2.2", "psutil>=5.9"]
+EXTRAS["test"] = [*EXTRAS["training"], *EXTRAS["files"], *EXTRAS["remote"], *EXTRAS["studies"], "psutil>=5.9"]
 EXTRAS["test"] += ["hypothesis>=6.100", "ipykernel>=6.29", "nbclient>=0.10"]
 EXTRAS["test"] += ["transformers>=5.23", "onnx>=1.21", "onnxruntime>=1.29", "onnxscript>=0.7"]
 EXTRAS["test"] += ["pytest>=8", "pytest-cov>=6", "pytest-xdist>=3.6"]

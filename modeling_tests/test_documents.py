@@ -28,13 +28,12 @@ from fal_hf import FALImageProcessor, FALVideoProcessor
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK_OR_PROSE = re.compile(r"^ *```(\w+)\n(.*?)^ *```|`(python [^`]+)`", flags=re.DOTALL | re.MULTILINE)
+STUDIES = re.search(r"^STUDIES := (.*)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)[1].split()
 # What is added to commands that take long as they stand, by their beginnings.
 SHORTENED = {
     "fal label videos/": "--workers 2",
     "fal train": "--max_steps 2 --use_cpu",
     "python examples/fine_tuning/run_video_classification.py": "--max_steps 2 --use_cpu",
-    "python studies/temporal_order.py": "--train-clips 2 --test-clips 1 --epochs 1 --attention space_only "
-    "--positions space_time",
     "python studies/labels_as_tokens.py": "--train-clips 2 --test-clips 1 --epochs 1 --cases 0",
 }
 LEFT_OUT = {
@@ -42,6 +41,10 @@ LEFT_OUT = {
     "model of the same kind in their place, and was not run with these weights",
     "python examples/fine_tuning/surveillance_manifest.py": "its clips do not come with the project",
     "python studies/open_labels.py": "its photographs do not come with the project; the study's own test runs it",
+    **{
+        f"python studies/{name}.py": "it takes many minutes; `modeling_tests/studies/test_study.py` runs it as a toy"
+        for name in STUDIES
+    },
     "python benchmarks/": "the benchmarks' own test runs them, at tiny sizes",
     "python studies/adaptive_patches.py": "its clips do not come with the project; the study's own test runs it",
     "python studies/static_patches.py": "its clips do not come with the project; the study's own test runs it",

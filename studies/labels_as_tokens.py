@@ -24,7 +24,8 @@ from statistics import mean, median
 
 import numpy as np
 import torch
-from small_training import half_interval, train_small
+from intervals import half_interval
+from small_training import train_small
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from tqdm import tqdm

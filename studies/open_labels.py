@@ -26,7 +26,7 @@ from statistics import mean
 import cv2
 import numpy as np
 import torch
-from small_training import half_interval
+from intervals import half_interval
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch.nn import functional as F
 from tqdm import trange

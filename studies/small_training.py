@@ -1,14 +1,31 @@
-"""How the studies train their small models, and how sure a mean over seeds is."""
+"""How the studies train their small models."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from scipy.stats import sem, t
+import torch
+from data_sets import DATA_SETS, FRAME_INTERVAL_SECONDS, NUM_FRAMES, make_clips
+from study import Setting, Value
 from transformers import TrainingArguments
 
+from fal_hf import FALConfig, FALVideoClassifierForVideoClassification, FALVideoProcessor
 from fal_hf.training import AugmentationArguments, DataArguments, ModelArguments, train
 from fal_hf.training.result import TrainingResult
+
+# A model that learns the order of frames in a minute of one core.
+SMALL = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "patch_size": 8,
+    "initializer_range": 0.15,
+}
+# Of the tables of positions and times: where they start small, models of this size stay on the plateau on which frames
+# are a set, and left is right.
+TABLE_DEVIATION = 1.0
+EPOCHS = {"toy": 1, "small": 20, "full": 40}
 
 
 def train_small(
@@ -46,6 +63,51 @@ def train_small(
     return result, time.perf_counter() - start
 
 
-def half_interval(values: Sequence[float]) -> float:
-    """Half the width of the 95 % interval of a mean, by Student's t; NaN of a single value."""
-    return float(t.ppf(0.975, len(values) - 1) * sem(values)) if len(values) > 1 else float("nan")
+def train_on(
+    name: str, files: Path, setting: Setting, *, seed: int, changes: Mapping[str, Value] | None = None
+) -> TrainingResult:
+    """
+    Trains a small model from nothing on a data set, on the CPU.
+
+    Args:
+        name: Of the data set.
+        files: The folder of the study.
+        seed: Of the model's first weights and of the order of clips.
+        changes: The fields of the configuration that differ from `SMALL`.
+    """
+    data_set, changes = DATA_SETS[name], changes or {}
+    folder = files / "-".join([name, setting, *map(str, changes.values()), str(seed)])
+    write_start(
+        folder / "start",
+        FALConfig.from_preset("fal-small", **{**SMALL, **changes}, num_frames=NUM_FRAMES, image_size=data_set.side),
+        seed=seed,
+    )
+    result, _ = train_small(
+        folder,
+        make_clips(files, setting, name),
+        ModelArguments(
+            model_name_or_path=str(folder / "start"),
+            num_frames=NUM_FRAMES,
+            image_size=data_set.side,
+            frame_interval_seconds=FRAME_INTERVAL_SECONDS,
+            eval_num_clips=data_set.num_views,
+        ),
+        epochs=EPOCHS[setting],
+        seed=seed,
+        use_cpu=True,
+    )
+    return result
+
+
+def write_start(folder: Path, config: FALConfig, *, seed: int) -> None:
+    """Writes a model that has learned nothing, with its processor."""
+    torch.manual_seed(seed)
+    model = FALVideoClassifierForVideoClassification(config)
+    tables = model.fal.embeddings
+    for table in (tables.position_embeddings, tables.time_embeddings):
+        if table is not None:
+            torch.nn.init.normal_(table, std=TABLE_DEVIATION)
+    model.save_pretrained(folder)
+    side = config.image_size
+    processor = FALVideoProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+    processor.save_pretrained(folder)
