@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from .arguments import UsageError, as_usage_error, filled, positive_int, print_line
@@ -79,8 +78,8 @@ def print_duplicates(embeddings: "Embeddings", threshold: float, *, as_json: boo
     with as_usage_error(ValueError, ImportError):
         for pair in find_duplicates(embeddings, threshold=threshold):
             if as_json:
-                videos = [describe(video) for video in pair]
-                print_line(json.dumps({"score": videos[0].pop("score"), "videos": videos, "schema_version": 1}))
+                videos = [{"video": row.video, **times_of(row)} for row in pair]
+                print_line(json.dumps({"score": pair[0].score, "videos": videos, "schema_version": 1}))
             else:
                 print_line(f"{pair[0].score:6.3f}  {'  '.join(map(format_row, pair))}")
     return 0
@@ -101,8 +100,8 @@ def print_similar(arguments: argparse.Namespace, embeddings: "Embeddings") -> in
     with as_usage_error(ValueError, ImportError):
         found = find_similar(embeddings, query, top_k=arguments.top_k or 5)
     if arguments.json:
-        record = {"video": video, "similar": [describe(row) for row in found], "schema_version": 1}
-        print_line(json.dumps(record))
+        rows = [{"video": row.video, "score": row.score, **times_of(row)} for row in found]
+        print_line(json.dumps({"video": video, "similar": rows, "schema_version": 1}))
     else:
         print_line("\n".join([video, *(f"  {row.score:6.3f}  {format_row(row)}" for row in found)]))
     return 0
@@ -135,9 +134,11 @@ def with_options(arguments: argparse.Namespace, **options) -> argparse.Namespace
     return argparse.Namespace(**{**vars(arguments), **options})
 
 
-def describe(row: "SimilarVideo") -> dict[str, Any]:
-    """A row of a collection as JSON values, without the times of a whole video."""
-    return {name: value for name, value in asdict(row).items() if value is not None}
+def times_of(row: "SimilarVideo") -> dict[str, Any]:
+    """Where a part of a video begins and ends, as JSON values; nothing of a whole one."""
+    if row.start_seconds is None:
+        return {}
+    return {"start_seconds": row.start_seconds, "end_seconds": row.end_seconds}
 
 
 def format_row(row: "SimilarVideo") -> str:
