@@ -17,6 +17,7 @@ EXTRAS = {
         "tensorboard>=2.18",
     ],
     "files": ["pyarrow>=15"],
+    "similar": ["scikit-learn>=1.5"],
     "remote": ["fsspec"],
     "ray": ["ray[data]>=2.40"],
     "export": [

@@ -82,7 +82,7 @@ def test_failures_of_an_earlier_run_count_until_they_are_tried_again(labeler, fo
 def test_records_come_in_the_order_of_the_videos_whatever_is_done_first(labeler, folder, monkeypatch):
     videos = find_videos([str(folder / "[0-2]_0.mp4")])
     done = [(videos[place], {"video": videos[place].name, "labels": []}) for place in (1, 2, 0)]
-    monkeypatch.setitem(labeling_run.ENGINES, "local", lambda labeler, videos, **options: iter(done))
+    monkeypatch.setitem(labeling_run.ENGINES, "local", lambda recorder, videos, **options: iter(done))
     told = []
     records = label_in_order(labeler, videos, on_progress=told.append)
     assert [record["video"] for record in records] == [video.name for video in videos]

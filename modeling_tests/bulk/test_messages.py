@@ -24,6 +24,7 @@ from fal_hf.bulk.messages import (
     ScoringFailed,
     is_last,
 )
+from fal_hf.bulk.recorders import LabelRecorder
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def test_all_messages_of_a_video_can_be_pickled(labeler, video):
     opened, batch, ended = pickle.loads(pickle.dumps(messages))
     assert (opened, ended) == (messages[0], messages[2])
     np.testing.assert_array_equal(batch.views, messages[1].views)
-    scored = score_message(labeler, video, batch)
+    scored = score_message(LabelRecorder(labeler), video, batch)
     assert torch.equal(pickle.loads(pickle.dumps(scored)).scores, scored.scores)
     for failed in (Failed("a.mp4: is empty"), ScoringFailed("a.mp4: out of memory")):
         assert pickle.loads(pickle.dumps(failed)) == failed
@@ -62,11 +63,14 @@ def test_the_last_messages_are_those_after_which_nothing_comes():
 
 
 def test_messages_become_a_record(labeler, video):
-    scored = [(video, score_message(labeler, video, message)) for message in read_messages(labeler.reader, video)]
-    ((_, record),) = collect_records(labeler, scored, top_k=5)
+    scored = [
+        (video, score_message(LabelRecorder(labeler), video, message))
+        for message in read_messages(labeler.reader, video)
+    ]
+    ((_, record),) = collect_records(LabelRecorder(labeler), scored)
     assert record == labeler(video.name).to_dict()
     with pytest.raises(TypeError, match="expected a scored message, got Batch"):
-        list(collect_records(labeler, [(video, Batch([]))], top_k=5))
+        list(collect_records(LabelRecorder(labeler), [(video, Batch([]))]))
 
 
 def test_windows_that_are_not_scored_are_in_the_record(tiny_checkpoint, tmp_path):
@@ -78,8 +82,8 @@ def test_windows_that_are_not_scored_are_in_the_record(tiny_checkpoint, tmp_path
     messages = list(read_messages(labeler.reader, video))
     assert [type(message) for message in messages] == [Opened, Reused, Reused, Reused, Batch, Ended]
     assert pickle.loads(pickle.dumps(messages[1])) == Reused(2)
-    scored = [(video, score_message(labeler, video, message)) for message in messages]
-    ((_, record),) = collect_records(labeler, scored, top_k=5)
+    scored = [(video, score_message(LabelRecorder(labeler), video, message)) for message in messages]
+    ((_, record),) = collect_records(LabelRecorder(labeler), scored)
     assert record == labeler(video.name).to_dict()
     assert record["num_reused_windows"] == 3 and len(record["windows"]) == 6
     assert record["windows"][-1]["labels"] == record["windows"][2]["labels"] != record["windows"][1]["labels"]
@@ -87,5 +91,5 @@ def test_windows_that_are_not_scored_are_in_the_record(tiny_checkpoint, tmp_path
 
 def test_the_first_failure_is_the_one_that_is_told(labeler, video):
     said = [ScoringFailed("out of memory"), ScoringFailed("still"), Failed("damaged")]
-    ((_, record),) = collect_records(labeler, [(video, message) for message in said], top_k=5)
+    ((_, record),) = collect_records(LabelRecorder(labeler), [(video, message) for message in said])
     assert record == {"video": video.name, "error": "out of memory", "schema_version": 1}

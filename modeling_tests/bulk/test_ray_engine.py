@@ -11,6 +11,7 @@ from media_files import moving_frames, write_video
 from fal_hf import Views
 from fal_hf.bulk.inputs import find_videos
 from fal_hf.bulk.limits import DecodeLimits
+from fal_hf.bulk.recorders import LabelRecorder
 from fal_hf.cli import main
 from fal_hf.labeling.labeler import VideoLabeler
 from fal_hf.model import onednn
@@ -75,13 +76,13 @@ def test_ray_goes_on_where_another_engine_was_stopped(cluster, tiny_checkpoint, 
 
 
 def test_limits_hold_on_ray_too(cluster, tiny_checkpoint, folder, tmp_path):
-    from fal_hf.bulk.ray_engine import label_on_ray
+    from fal_hf.bulk.ray_engine import record_on_ray
 
     labeler = VideoLabeler.from_pretrained(tiny_checkpoint, views=Views(num_clips=2))
     # Nothing at all can be decoded in no time.
     limits = DecodeLimits(timeout_seconds=1e-6)
     videos = find_videos([str(folder / "[0-2].mp4")])
-    records = [record for _, record in label_on_ray(labeler, videos, num_workers=1, limits=limits)]
+    records = [record for _, record in record_on_ray(LabelRecorder(labeler), videos, num_workers=1, limits=limits)]
     assert len(records) == 3 and all("took longer" in record["error"] for record in records)
 
 
@@ -91,11 +92,12 @@ def test_a_model_on_ray_computes_with_the_threads_and_the_library_of_the_driver(
     monkeypatch.setenv(CHOICE, "torch")
     monkeypatch.setattr(onednn, "MIN_MULTIPLICATIONS", 1)
     num_threads = torch.get_num_threads()
-    scorer = _Scorer(ray.put(VideoLabeler.from_pretrained(tiny_checkpoint, device="cpu")), num_threads + 1, "onednn")
+    recorder = LabelRecorder(VideoLabeler.from_pretrained(tiny_checkpoint, device="cpu"))
+    scorer = _Scorer(ray.put(recorder), num_threads + 1, "onednn")
     try:
         assert torch.get_num_threads() == num_threads + 1
     finally:
         torch.set_num_threads(num_threads)
     expected = "torch" if torch.cuda.is_available() else "onednn"
-    model = scorer.labeler.model
+    model = scorer.recorder.labeler.model
     assert onednn.choose_library(model.config, model.device, model.dtype) == expected

@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 import torch
 from media_files import moving_frames, write_video
@@ -77,6 +78,8 @@ FILES = {
     "infinite.safetensors": save({"embeddings": torch.full((2, 4), float("inf"))}),
     "cut.safetensors": save({"embeddings": torch.zeros(2, 4)})[:-1],
     "text.safetensors": "text",
+    "text.npy": "text",
+    "text.parquet": "text",
 }
 
 
@@ -87,6 +90,8 @@ def folder(tiny_checkpoint, open_checkpoint, vit_folder, tmp_path_factory) -> Pa
     shutil.copy(folder / "a.mp4", folder / "b.mp4")
     for name, content in FILES.items():
         (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    np.save(folder / "two.npy", np.eye(2, dtype=np.float32))
+    (folder / "two.npy.csv").write_text("video,start_seconds,end_seconds\na.mp4,,\nb.mp4,,\n")
     for name in ("empty", "folder.txt", "folder.jsonl", "folder_journal.jsonl.journal"):
         (folder / name).mkdir()
     for name in ("clips/a/1.mp4", "clips/a/2.mp4", "clips/b/1.mp4", "clips/b/2.mp4", "zebra/zebra/1.mp4"):
@@ -268,6 +273,52 @@ INPUTS = [
     ["--manifest", "good.jsonl", "--output", "good.jsonl"],
     ["--manifest", "good.csv", "--output", "./good.csv"],
 ]
+# Behind `fal embed --output new.parquet a.mp4`.
+EMBED = [
+    *(case for case in OF_A_MODEL if "--top-k" not in case),
+    ["--nonsense"],
+    ["--labels", "a, b"],
+    ["--top-k", "5"],
+    *each("--batch-size", *NO_NUMBERS),
+    *each("--num-clips", *NO_NUMBERS),
+    *each("--crops", "2", *NO_NUMBERS),
+    *each("--scales", "5", "1,,2", "papers", *NO_NUMBERS),
+    *each("--workers", "nan", "inf", "-1", "x", "", "1.5"),
+    *each("--timeout", *NO_NUMBERS),
+    *each("--max-memory", "1e-10", *NO_NUMBERS),
+    *each("--engine", "", "slurm"),
+    *(["--windows", *case] for case in each("--window", *NO_NUMBERS)),
+    *(["--windows", *case] for case in each("--hop", "20", *NO_NUMBERS)),
+    ["--windows", "--window", "1", "--hop", "2"],
+    *([name, "0.1"] for name in ("--window", "--hop")),
+    *each("--output", "", ".", "empty", "empty/", "gone/", "embeddings", "e.xlsx", "e.csv", ".npy", os.devnull),
+    *each("--output", "folder.jsonl", "file/e.npy", "e.npy/", f"{'long' * 80}.npy"),
+    ["--manifest", "good.jsonl", "--output", "good.jsonl"],
+    ["--manifest", "gone.txt"],
+    [""],
+    ["empty"],
+    ["nothing/*.mp4"],
+    ["nothing://x.mp4"],
+]
+# Behind `fal similar`.
+SIMILAR = [
+    [],
+    ["a.mp4"],
+    ["--in", "two.npy", "a.mp4", "b.mp4"],
+    *(["a.mp4", *case] for case in each("--in", "", "gone.parquet", "gone.npy", "empty", "a.mp4", "good.csv")),
+    *(["a.mp4", *case] for case in each("--in", "text.parquet", "text.npy", "text.safetensors", "cut.safetensors")),
+    *(["a.mp4", *case] for case in each("--in", "two_rows.safetensors", "vector.safetensors", "two.npy")),
+    ["--in", "two.npy", "--json"],
+    ["a.mp4", "--in", "two.npy", "--duplicates"],
+    ["a.mp4", "--in", "two.npy", "--threshold", "0.9"],
+    *(["a.mp4", "--in", "two.npy", *case] for case in each("--top-k", "1.5", *NO_NUMBERS)),
+    *(["a.mp4", "--in", "two.npy", *case] for case in each("--model", "", *UNUSABLE_MODELS)),
+    *(["a.mp4", "--in", "two.npy", "--model", "model", *case] for case in each("--device", "", "gpu", "cuda:99")),
+    *(["--duplicates", "--in", "two.npy", *case] for case in each("--threshold", "1.1", *NO_NUMBERS)),
+    *(["--duplicates", "--in", "two.npy", *case] for case in each("--top-k", "5")),
+    *(["--duplicates", "--in", "two.npy", *case] for case in each("--model", "model")),
+    *(["--duplicates", "--in", "two.npy", *case] for case in each("--device", "cpu")),
+]
 # Behind `fal watch a.mp4`.
 WATCH = [
     *OF_A_MODEL,
@@ -307,6 +358,21 @@ def test_label_refuses_inputs(refuse, case, monkeypatch):
     with open(os.devnull) as nothing:
         monkeypatch.setattr("sys.stdin", nothing)
         refuse("label", *MODEL, *case)
+
+
+@pytest.mark.parametrize("case", **named(EMBED))
+def test_embed_refuses(refuse, case):
+    refuse("embed", *MODEL, "--output", "new.parquet", "a.mp4", *case)
+
+
+def test_embed_needs_videos_and_an_output(refuse):
+    refuse("embed", "a.mp4")
+    refuse("embed", "--output", "new.parquet", "--device", "cpu")
+
+
+@pytest.mark.parametrize("case", **named(SIMILAR))
+def test_similar_refuses(refuse, case):
+    refuse("similar", *case)
 
 
 @pytest.mark.parametrize("case", **named(WATCH))

@@ -160,6 +160,20 @@ def test_a_journal_does_not_go_on_with_another_runtime(torch_export, onnx_export
     assert described[0]["weights"] != described[1]["weights"]
 
 
+def test_a_runtime_that_has_scores_alone_embeds_nothing(onnx_export, torch_export, videos, tmp_path, capsys):
+    labeler = VideoLabeler.from_pretrained(onnx_export.folder.path, runtime="onnx-int8")
+    message = "expected a model that embeds clips, got the runtime onnx-int8 of an export, which has scores alone"
+    with pytest.raises(ValueError, match=message):
+        labeler.embed("gone.mp4")
+    output = tmp_path / "embeddings.parquet"
+    command = ["embed", *videos, "--output", str(output), "--workers", "0", "--model"]
+    assert main([*command, str(onnx_export.folder.path), "--runtime", "onnx-int8"]) == 2
+    assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
+    assert main([*command, str(torch_export[0].folder.path), "--runtime", "torch-bfloat16"]) == 0
+    assert main(["similar", videos[0], "--in", str(output), "--top-k", "1", "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == f"   1.000  {videos[0]}"
+
+
 def test_label_takes_the_fastest_runtime_and_says_so(onnx_export, videos, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path))
     monkeypatch.setattr("fal_hf.runtimes.trial.TRIAL_SECONDS", 0.1)

@@ -13,6 +13,7 @@ from transformers import (
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .model.configuration_fal import FALConfig
+from .model.feature_pipeline import VideoFeatureExtractionPipeline
 from .model.image_processing_fal import FALImageProcessor
 from .model.image_processing_pil_fal import FALImageProcessorPil
 from .model.modeling_fal import FALModel, FALPreTrainedModel, FALVideoClassifierForVideoClassification
@@ -42,6 +43,12 @@ PIPELINE_REGISTRY.supported_tasks["zero-shot-video-classification"] = {
     "impl": ZeroShotVideoClassificationPipeline,
     "pt": (AutoModelForVideoClassification,),
     "type": "multimodal",
+}
+# A repository's own code has none of it: a model of one custom pipeline takes that where no task is named.
+PIPELINE_REGISTRY.supported_tasks["video-feature-extraction"] = {
+    "impl": VideoFeatureExtractionPipeline,
+    "pt": (AutoModel,),
+    "type": "video",
 }
 
 # While its parts are imported, transformers may replace its own module object: both get the names.

@@ -7,6 +7,8 @@ Many videos. Each name is imported from its module:
 * `collection`: decoding and the model joined, on this machine; `ray_engine`: the same on a Ray cluster.
 * `journal`: what a run has done so far; `run_description`: what its records depend on; `processes`: the processes of a
   launcher that share one.
-* `labeling_run`: a whole run, into a file with `label_to_file` or in the order of the videos with `label_in_order`.
+* `recorders`: what a run makes of each video, labels or an embedding.
+* `labeling_run`: a whole run, into a file with `label_to_file` or `embed_to_file`, or in the order of the videos with
+  `label_in_order`.
 * `watching`: cameras and streams in real time; `watch_checks`: what may be asked of it.
 """

@@ -22,6 +22,7 @@ from .messages import (
     ScoringFailed,
     is_last,
 )
+from .recorders import LabelRecorder, Recorder
 
 
 def label_collection(
@@ -49,30 +50,41 @@ def label_collection(
         Each video with its record, in the order in which they are done: what `VideoLabels.to_dict` returns, or
         `{"video": ..., "error": ..., "schema_version": 1}`.
     """
-    messages = decode_videos(videos, labeler.reader, num_workers=num_workers, limits=limits)
-    scored = ((video, score_message(labeler, video, message)) for video, message in messages)
-    return collect_records(labeler, scored, top_k=top_k)
+    return record_collection(LabelRecorder(labeler, top_k), videos, num_workers=num_workers, limits=limits)
 
 
-def score_message(labeler: VideoLabeler, video: VideoInput, message: DecoderMessage) -> ScoredMessage:
-    """A message of the decoder with the scores in place of a batch."""
+def record_collection(
+    recorder: Recorder,
+    videos: Iterable[VideoInput],
+    *,
+    num_workers: int = 0,
+    limits: DecodeLimits | None = None,
+) -> Iterator[tuple[VideoInput, Record]]:
+    """As [`label_collection`], for any kind of records."""
+    messages = decode_videos(videos, recorder.labeler.reader, num_workers=num_workers, limits=limits)
+    scored = ((video, score_message(recorder, video, message)) for video, message in messages)
+    return collect_records(recorder, scored)
+
+
+def score_message(recorder: Recorder, video: VideoInput, message: DecoderMessage) -> ScoredMessage:
+    """A message of the decoder with what the model says in place of a batch."""
     if not isinstance(message, Batch):
         return message
     try:
-        return Scored(labeler.score(message.views))
+        return Scored(recorder.score(message.views))
     except Exception as error:  # out of memory, or a frame size that this model cannot take
         return ScoringFailed(reason_of(error, video.name))
 
 
 def collect_records(
-    labeler: VideoLabeler, messages: Iterable[tuple[VideoInput, ScoredMessage]], *, top_k: int
+    recorder: Recorder, messages: Iterable[tuple[VideoInput, ScoredMessage]]
 ) -> Iterator[tuple[VideoInput, Record]]:
     """Gathers the scored messages of videos, and yields a video's record with its last message."""
     begun: dict[str, _Gathered] = {}
     for video, message in messages:
         begun.setdefault(video.key, _Gathered()).add(message)
         if is_last(message):
-            yield video, begun.pop(video.key).make_record(labeler, video, top_k)
+            yield video, begun.pop(video.key).make_record(recorder, video)
 
 
 @dataclass
@@ -99,11 +111,10 @@ class _Gathered:
             case _:
                 raise TypeError(f"expected a scored message, got {type(message).__name__}")
 
-    def make_record(self, labeler: VideoLabeler, video: VideoInput, top_k: int) -> Record:
+    def make_record(self, recorder: Recorder, video: VideoInput) -> Record:
         if self.errors:
             return failed_record(video.name, self.errors[0], video.stretch)
-        options = {"reused": self.reused, "top_k": top_k}
-        return labeler.summarize(video.name, self.opened.layout, self.scores, **options).to_dict()
+        return recorder.make_record(video.name, self.opened.layout, self.scores, self.reused)
 
 
-__all__ = ["collect_records", "label_collection", "score_message"]
+__all__ = ["collect_records", "label_collection", "record_collection", "score_message"]

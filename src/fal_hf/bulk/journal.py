@@ -6,7 +6,7 @@ one video that is done, and is on the disk before the next one is begun. A line 
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -67,14 +67,23 @@ class Journal:
         path: The journal of process 0; that of process n has `.n` behind it.
         made_by: The model and the options of the run: JSON values by name.
         process: Number of this process.
+        is_record: Tells the records of such a run from other JSON values.
 
     Raises:
         JournalError: (a `ValueError`) another model or other options made the journal that is there, or it is none.
         OSError: it cannot be written, or another run is writing it.
     """
 
-    def __init__(self, path: str | os.PathLike, made_by: dict[str, Any], *, process: int = 0):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        made_by: dict[str, Any],
+        *,
+        process: int = 0,
+        is_record: Callable[[Any], bool] = is_record,
+    ):
         self.path = Path(path)
+        self.is_record = is_record
         self.made_by = json.loads(json.dumps(made_by))
         self.places: dict[str, _Place] = {}
         self.own_path = self.path if process == 0 else self.path.with_name(f"{self.path.name}.{process}")
@@ -101,7 +110,7 @@ class Journal:
         return place is not None and place.identity == video.identity
 
     def has_failed(self, video: VideoInput) -> bool:
-        """Whether a video that is done could not be labeled."""
+        """Whether a video that is done could not be read."""
         return self.places[video.key].has_failed
 
     def append(self, video: VideoInput, record: Record) -> None:
@@ -146,7 +155,7 @@ class Journal:
                 if end == 0:
                     self._check_header(_parse_header(line, path), path)
                 else:
-                    self._note(path, end, _parse_entry(line, path, offset=end))
+                    self._note(path, end, self._parse_entry(line, path, offset=end))
                 end += len(line)
         if is_own:
             self.file.truncate(end)
@@ -156,6 +165,16 @@ class Journal:
 
     def _note(self, path: Path, offset: int, entry: JournalEntry) -> None:
         self.places[entry.key] = _Place(path, offset, entry.identity, "error" in entry.record)
+
+    def _parse_entry(self, line: bytes, path: Path, *, offset: int) -> JournalEntry:
+        entry = _parse(line)
+        if isinstance(entry, dict) and self.is_record(entry.get("record")):
+            match entry:
+                case {"key": str() as key, "identity": None, "record": record}:
+                    return JournalEntry(key=key, identity=None, record=record)
+                case {"key": str() as key, "identity": [int() as size, int() as changed], "record": record}:
+                    return JournalEntry(key=key, identity=(size, changed), record=record)
+        raise _damage(path, offset)
 
     def _check_torn_header(self, line: bytes, path: Path) -> None:
         """A kill may have torn the first line; a file that does not begin as it does is somebody else's."""
@@ -179,17 +198,6 @@ def _parse_header(line: bytes, path: Path) -> JournalHeader:
         case dict():
             raise _foreign(path)
     raise _damage(path, 0)
-
-
-def _parse_entry(line: bytes, path: Path, *, offset: int) -> JournalEntry:
-    entry = _parse(line)
-    if isinstance(entry, dict) and is_record(entry.get("record")):
-        match entry:
-            case {"key": str() as key, "identity": None, "record": record}:
-                return JournalEntry(key=key, identity=None, record=record)
-            case {"key": str() as key, "identity": [int() as size, int() as changed], "record": record}:
-                return JournalEntry(key=key, identity=(size, changed), record=record)
-    raise _damage(path, offset)
 
 
 def _parse(line: bytes) -> Any:

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ..labeling.embedding_files import check_embeddings_output
 from ..labeling.label_files import check_output, write_labels
 from ..labeling.records import Record
 from ..model.video_source import available_cores
@@ -24,6 +25,7 @@ from .processes import Processes
 
 if TYPE_CHECKING:
     from ..labeling.labeler import VideoLabeler
+    from .recorders import Recorder
 
 Engine = Literal["local", "ray"]
 
@@ -32,7 +34,7 @@ Engine = Literal["local", "ray"]
 class Progress:
     """
     How far a run is: its videos, those that are done, and those of them that failed; of the videos that this call has
-    labeled, their windows and those that took over the scores of an earlier one.
+    read, their windows and those that took over the scores of an earlier one.
     """
 
     num_videos: int
@@ -128,27 +130,81 @@ def label_to_file(
         on_progress(Progress(num_videos=len(videos), num_done=len(videos), num_failed=len(videos)))
         files = write_labels(output, missing) if processes.index == 0 else ()
         return LabelingResult(num_labeled=0, num_failed=len(missing), files=tuple(files))
-    from .run_description import describe_run
+    from .recorders import LabelRecorder
 
-    labeler = _loaded(labeler)
-    made_by = describe_run(labeler, top_k=top_k)
+    recorder = LabelRecorder(_loaded(labeler), top_k)
+    how = {"engine": engine, "num_workers": num_workers, "limits": limits, "retry_failed": retry_failed}
+    return _record_to_file(recorder, videos, output, **how, processes=processes, on_progress=on_progress)
+
+
+def embed_to_file(
+    labeler: "VideoLabeler | Callable[[], VideoLabeler]",
+    videos: Sequence[VideoInput],
+    output: str | os.PathLike,
+    *,
+    engine: Engine = "local",
+    num_workers: int | None = None,
+    limits: DecodeLimits | None = None,
+    retry_failed: bool = False,
+    processes: Processes | None = None,
+    on_progress: Callable[[Progress], object] | None = None,
+) -> LabelingResult:
+    """
+    Embeds a collection into a file, see `VideoLabeler.embed`; all else is as for [`label_to_file`].
+
+    Args:
+        labeler: Embeds them; or what loads it.
+        videos: What to embed, from [`find_videos`].
+        output: A file whose suffix names its format, see [`write_embeddings`].
+        engine, num_workers, limits, retry_failed, processes, on_progress: As for [`label_to_file`].
+
+    Returns:
+        As of labels: `num_labeled` videos have embeddings.
+
+    Raises:
+        ValueError: the model is an exported runtime, which has scores alone; and as for [`label_to_file`].
+        OSError, ImportError: As for [`label_to_file`].
+    """
+    check_engine(engine)
+    check_embeddings_output(output)
+    from .recorders import EmbeddingRecorder
+
+    recorder = EmbeddingRecorder(_loaded(labeler))
+    how = {"engine": engine, "num_workers": num_workers, "limits": limits, "retry_failed": retry_failed}
+    processes, on_progress = processes or Processes.launched(), on_progress or _ignore
+    return _record_to_file(recorder, videos, output, **how, processes=processes, on_progress=on_progress)
+
+
+def _record_to_file(
+    recorder: "Recorder",
+    videos: Sequence[VideoInput],
+    output: str | os.PathLike,
+    *,
+    engine: Engine,
+    num_workers: int | None,
+    limits: DecodeLimits | None,
+    retry_failed: bool,
+    processes: Processes,
+    on_progress: Callable[[Progress], object],
+) -> LabelingResult:
+    """A whole run, whatever it makes of the videos."""
+    options = {"process": processes.index, "is_record": recorder.is_record}
     with (
         processes.joined() as wait_for_all,
-        closing(Journal(journal_path(output), made_by, process=processes.index)) as journal,
+        closing(Journal(journal_path(output), recorder.describe(), **options)) as journal,
     ):
         own = processes.share(videos)
         left = [video for video in own if video not in journal or (retry_failed and journal.has_failed(video))]
         if num_workers is None and engine == "local":
             num_workers = choose_num_workers(len(left), num_processes=processes.count)
-        labeled = ENGINES[engine](labeler, left, top_k=top_k, num_workers=num_workers, limits=limits)
-        progress = _note_records(journal, own, left, labeled, on_progress)
+        records = ENGINES[engine](recorder, left, num_workers=num_workers, limits=limits)
+        progress = _note_records(journal, own, left, records, on_progress)
         wait_for_all()
         if processes.index > 0:
             return LabelingResult(num_labeled=progress.num_labeled, num_failed=progress.num_failed)
         journal.refresh()
         num_failed = sum(map(journal.has_failed, videos))
-        records = journal.records(videos)
-        files = write_labels(output, records)
+        files = recorder.write(output, journal.records(videos))
         return LabelingResult(num_labeled=len(videos) - num_failed, num_failed=num_failed, files=tuple(files))
 
 
@@ -172,8 +228,10 @@ def label_in_order(
     check_engine(engine)
     missing, on_progress = records_of_missing(videos), on_progress or _ignore
     if missing is None:
-        options = {"top_k": top_k, "num_workers": num_workers, "limits": limits}
-        labeled = ENGINES[engine](_loaded(labeler), videos, **options)
+        from .recorders import LabelRecorder
+
+        recorder = LabelRecorder(_loaded(labeler), top_k)
+        labeled = ENGINES[engine](recorder, videos, num_workers=num_workers, limits=limits)
     else:
         labeled = zip(videos, missing, strict=True)
     progress, done, waiting = Progress(num_videos=len(videos)), {}, deque(videos)
@@ -205,19 +263,19 @@ def _loaded(labeler: "VideoLabeler | Callable[[], VideoLabeler]") -> "VideoLabel
     return labeler if isinstance(labeler, VideoLabeler) else labeler()
 
 
-def _label_here(*arguments, **options) -> Iterator[tuple[VideoInput, Record]]:
-    from .collection import label_collection
+def _record_here(*arguments, **options) -> Iterator[tuple[VideoInput, Record]]:
+    from .collection import record_collection
 
-    return label_collection(*arguments, **options)
-
-
-def _label_on_ray(*arguments, **options) -> Iterator[tuple[VideoInput, Record]]:
-    from .ray_engine import label_on_ray
-
-    return label_on_ray(*arguments, **options)
+    return record_collection(*arguments, **options)
 
 
-ENGINES = {"local": _label_here, "ray": _label_on_ray}
+def _record_on_ray(*arguments, **options) -> Iterator[tuple[VideoInput, Record]]:
+    from .ray_engine import record_on_ray
+
+    return record_on_ray(*arguments, **options)
+
+
+ENGINES = {"local": _record_here, "ray": _record_on_ray}
 
 
 def _note_records(
@@ -242,4 +300,4 @@ def _ignore(progress: Progress) -> None:
     pass
 
 
-__all__ = ["LabelingResult", "Progress", "label_in_order", "label_to_file"]
+__all__ = ["LabelingResult", "Progress", "embed_to_file", "label_in_order", "label_to_file"]

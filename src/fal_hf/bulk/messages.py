@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Opened:
-    """What is known of a video before its frames are decoded, as `VideoLabeler.summarize` takes it."""
+    """What is known of a video before its frames are decoded, as a `Recorder` takes it."""
 
     layout: "ViewLayout"
 
@@ -37,7 +37,7 @@ class Reused:
 
 @dataclass(frozen=True)
 class Scored:
-    """The scores of a batch: (clips, num_labels) float32 in [0, 1]."""
+    """What the model says of a batch, scores or embeddings: (clips, N) float32."""
 
     scores: "torch.Tensor"
 

@@ -10,6 +10,7 @@ import math
 import os
 import pickle
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from .decoding import decode_videos
 from .inputs import VideoInput
 from .limits import DecodeLimits
 from .messages import DecoderMessage, ScoredMessage
+from .recorders import Recorder
 
 if TYPE_CHECKING:
     import ray
@@ -36,26 +38,25 @@ MESSAGES_AT_ONCE = 4
 Rows = dict[str, np.ndarray]
 
 
-def label_on_ray(
-    labeler: VideoLabeler,
+def record_on_ray(
+    recorder: Recorder,
     videos: Iterable[VideoInput],
     *,
-    top_k: int = 5,
     num_workers: int | None = None,
     limits: DecodeLimits | None = None,
 ) -> Iterator[tuple[VideoInput, Record]]:
     """
-    Labels videos on the cluster that `RAY_ADDRESS` names, or on one that is started on this machine.
+    Labels or embeds videos on the cluster that `RAY_ADDRESS` names, or on one that is started on this machine.
 
     Args:
-        labeler: Labels them; its model is sent to the cluster, one copy a GPU, or one in all without GPUs.
-        videos: What to label; every machine must reach the files by the same names.
-        top_k: How many labels a video, and a window, has at most.
+        recorder: Says what is made of them; its model is sent to the cluster, one copy a GPU, or one in all without
+            GPUs.
+        videos: What to read; every machine must reach the files by the same names.
         num_workers: Decoders; None: one a CPU of the cluster, but for the model's.
         limits: What one video may take in a decoder.
 
     Yields:
-        Each video with its record, as [`label_collection`] does.
+        Each video with its record, as [`record_collection`] does.
 
     Raises:
         ImportError: Ray is not installed (`pip install fal-hf[ray]`).
@@ -71,8 +72,8 @@ def label_on_ray(
     resources = ray.cluster_resources()
     num_gpus = int(resources.get("GPU", 0))
     num_workers = num_workers or max(1, int(resources["CPU"]) - 1)
-    portable = _copy_to_cpu(labeler)
-    reader = copy.copy(labeler.reader)
+    portable = _copy_to_cpu(recorder.labeler)
+    reader = copy.copy(portable.reader)
     reader.num_threads = 1  # the CPU that a decoding actor asks for
     rows = [{"place": place, "video": pickle.dumps(video)} for place, video in known.items()]
     library = choose_library(portable.model.config, portable.model.device, portable.model.dtype)
@@ -88,14 +89,14 @@ def label_on_ray(
         )
         .map_batches(
             _Scorer,
-            fn_constructor_args=(ray.put(portable), torch.get_num_threads(), library),
+            fn_constructor_args=(ray.put(replace(recorder, labeler=portable)), torch.get_num_threads(), library),
             compute=ray.data.ActorPoolStrategy(size=max(1, num_gpus)),
             batch_size=MESSAGES_AT_ONCE,
             num_gpus=1 if num_gpus else None,
             num_cpus=None if num_gpus else 1,
         )
     )
-    yield from collect_records(labeler, _in_order(messages.iter_rows(), known), top_k=top_k)
+    yield from collect_records(recorder, _in_order(messages.iter_rows(), known))
 
 
 def _copy_to_cpu(labeler: VideoLabeler) -> VideoLabeler:
@@ -125,20 +126,20 @@ class _Decoder:
 class _Scorer:
     """An actor that holds the model."""
 
-    def __init__(self, labeler: "ray.ObjectRef[VideoLabeler]", num_threads: int, library: str):
+    def __init__(self, recorder: "ray.ObjectRef[Recorder]", num_threads: int, library: str):
         import ray
 
         # Another number of threads, or another library, may add up the same numbers in another order.
         torch.set_num_threads(num_threads)
         os.environ[CHOICE] = library
-        self.labeler = ray.get(labeler)
+        self.recorder = ray.get(recorder)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.labeler.model.to(device)  # pyright: ignore[reportArgumentType]  # the hint of a decorator counts `self`
+        self.recorder.labeler.model.to(device)  # pyright: ignore[reportArgumentType]  # the hint of a decorator counts `self`
 
     def __call__(self, rows: Rows) -> Iterator[Rows]:
         for place, number, pickled in zip(rows["place"], rows["number"], rows["message"], strict=True):
             video, message = pickle.loads(pickled)
-            yield _row(place, number, video, score_message(self.labeler, video, message))
+            yield _row(place, number, video, score_message(self.recorder, video, message))
 
 
 def _row(place: int, number: int, video: VideoInput, message: DecoderMessage | ScoredMessage) -> Rows:
@@ -160,4 +161,4 @@ def _in_order(
             yield pickle.loads(message)
 
 
-__all__ = ["label_on_ray"]
+__all__ = ["record_on_ray"]

@@ -23,6 +23,22 @@ def describe_run(labeler: VideoLabeler, *, top_k: int) -> dict[str, Any]:
 
     How fast they come (workers, batches, device) is left out.
     """
+    return {
+        **describe_clips(labeler),
+        "timeline": asdict(labeler.timeline),
+        "hierarchy": labeler.hierarchy and labeler.hierarchy.parents,
+        "top_k": top_k,
+        "schema_version": SCHEMA_VERSION,
+    }
+
+
+def describe_embedding_run(labeler: VideoLabeler) -> dict[str, Any]:
+    """The same of a run that embeds videos; no journal of labels has its key `records`."""
+    return {"records": "embeddings", **describe_clips(labeler), "schema_version": SCHEMA_VERSION}
+
+
+def describe_clips(labeler: VideoLabeler) -> dict[str, Any]:
+    """What a model says of clips, and of which, depends on this."""
     config = labeler.model.config.to_dict()
     views = asdict(labeler.views)
     if labeler.views.reuse_static is None:
@@ -34,10 +50,6 @@ def describe_run(labeler: VideoLabeler, *, top_k: int) -> dict[str, Any]:
         "dtype": str(labeler.model.dtype).removeprefix("torch."),
         "views": views,
         **describe_patches(labeler.model),
-        "timeline": asdict(labeler.timeline),
-        "hierarchy": labeler.hierarchy and labeler.hierarchy.parents,
-        "top_k": top_k,
-        "schema_version": SCHEMA_VERSION,
     }
 
 
@@ -63,4 +75,4 @@ def describe_patches(model: Classifier) -> dict[str, Any]:
     return {} if patches == model.config.adaptive_patches else {"adaptive_patches": patches and asdict(patches)}
 
 
-__all__ = ["describe_run"]
+__all__ = ["describe_embedding_run", "describe_run"]

@@ -96,14 +96,13 @@ def static_patches(text: str) -> "AdaptivePatches":
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that say which model runs, where and how, and what it labels with."""
+    """Adds the options that say which model runs, where and how."""
     parser.add_argument(
         "--model",
         type=filled,
         metavar="FOLDER_OR_HUB_ID",
         help="FAL or TimeSformer checkpoint, or what `fal export` has written (default: camera motion, built in)",
     )
-    parser.add_argument("--top-k", type=positive_int, default=5, metavar="K", help="labels a video (default: 5)")
     parser.add_argument("--device", type=filled, help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
     parser.add_argument(
         "--dtype",
@@ -118,9 +117,6 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="of an exported --model, onnx-int8 for instance (default: auto, the fastest on this machine, which a "
         "trial of some seconds finds once)",
-    )
-    parser.add_argument(
-        "--compile", action="store_true", help="have torch compile the model: it starts later, then runs faster"
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="say which runtime is taken, and why")
     tokens = parser.add_mutually_exclusive_group()
@@ -138,6 +134,14 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="CHANGE",
         help="fewer tokens, in joint attention: patches of later frames that change by less than this, in normalized "
         "values, are left out, 0.1 for example",
+    )
+
+
+def add_label_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say what the model labels with, and how many labels are told."""
+    parser.add_argument("--top-k", type=positive_int, default=5, metavar="K", help="labels a video (default: 5)")
+    parser.add_argument(
+        "--compile", action="store_true", help="have torch compile the model: it starts later, then runs faster"
     )
     given = parser.add_argument_group(
         "labels in your own words", "for a --model with a text tower, such as a CLIP that `fal convert` has converted"
@@ -219,6 +223,7 @@ def given_labels(arguments: argparse.Namespace) -> dict[str, Any]:
 
 __all__ = [
     "UsageError",
+    "add_label_options",
     "add_model_options",
     "add_reuse_options",
     "as_usage_error",

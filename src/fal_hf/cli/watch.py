@@ -4,6 +4,7 @@ import argparse
 import json
 
 from .arguments import (
+    add_label_options,
     add_model_options,
     add_reuse_options,
     as_usage_error,
@@ -35,6 +36,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         "played at its own speed",
     )
     add_model_options(parser)
+    add_label_options(parser)
     parser.add_argument("--window", type=float, metavar="SECONDS", help="length (default: a clip's own, else 10)")
     parser.add_argument("--hop", type=float, metavar="SECONDS", help="distance of windows (default: half a window)")
     parser.add_argument(

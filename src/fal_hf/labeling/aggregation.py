@@ -53,23 +53,38 @@ def mean_probabilities(logits: torch.Tensor, problem_type: str | None = None) ->
     return label_probabilities(logits, problem_type).mean(dim=0)
 
 
-def average_views(probabilities: Sequence[torch.Tensor], scales: Sequence[float]) -> torch.Tensor:
+def average_views(by_view: Sequence[torch.Tensor], scales: Sequence[float]) -> torch.Tensor:
     """
-    The scores of clips from those of their views: the mean over crops, then the weighted mean over scales.
+    The scores, or embeddings, of clips from those of their views: the mean over crops, then the weighted mean over
+    scales.
 
     A scale s weighs min(s, 1 / s): the further a resolution is from the one that the model was trained at, the less.
     This is the weighted average over five scales of the paper's section 4, which does not give its weights.
 
     Args:
-        probabilities: `(clips, crops, num_labels)` for each scale.
+        by_view: `(clips, crops, N)` for each scale.
         scales: The resolutions, as shares of the model's own.
 
     Returns:
-        `(clips, num_labels)` in [0, 1].
+        `(clips, N)`.
     """
     weights = torch.tensor([min(scale, 1 / scale) for scale in scales], dtype=torch.float32)
-    by_scale = torch.stack([crops.mean(dim=1) for crops in probabilities])
+    by_scale = torch.stack([crops.mean(dim=1) for crops in by_view])
     return torch.einsum("s,scl->cl", weights / weights.sum(), by_scale) if len(scales) > 1 else by_scale[0]
+
+
+def with_reused(by_clip: torch.Tensor, reused: Sequence[int], *, num_clips: int) -> torch.Tensor:
+    """
+    The scores, or embeddings, of all windows' clips, `(clips, N)`, from those of the windows that were scored.
+
+    Args:
+        by_clip: Of the clips that went through the model, `(clips, N)`.
+        reused: For each window that did not the number of that whose scores it takes over.
+        num_clips: Clips of a window.
+    """
+    by_window = by_clip.unflatten(0, (-1, num_clips))
+    times = 1 + torch.bincount(torch.tensor(reused, dtype=torch.long), minlength=len(by_window))
+    return by_window.repeat_interleave(times, dim=0).flatten(0, 1)
 
 
 class LabelHierarchy:
@@ -220,4 +235,5 @@ __all__ = [
     "label_probabilities",
     "mean_probabilities",
     "window_borders",
+    "with_reused",
 ]

@@ -18,7 +18,7 @@ import html
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import islice
@@ -57,7 +57,7 @@ def write_labels(path: str | os.PathLike, records: Iterable[Record]) -> list[Pat
         OutputError: (a `ValueError`) the suffix is unknown, or several videos meet a `.vtt` without `{name}`.
         OSError: a file cannot be written; what was there before still is.
     """
-    return FORMATS[checked_suffix(path)](Path(path), records)
+    return FORMATS[checked_suffix(path, FORMATS)](Path(path), records)
 
 
 def check_output(path: str | os.PathLike, *, num_videos: int) -> None:
@@ -68,17 +68,34 @@ def check_output(path: str | os.PathLike, *, num_videos: int) -> None:
         OutputError: as [`write_labels`] does.
         ImportError: the package for the format is missing.
     """
-    text = os.fspath(path)
-    if os.path.isdir(path) or text.endswith(("/", os.sep)):
-        raise OutputError(f"{text}: expected a file, got a folder")
-    suffix = checked_suffix(path)
+    text, suffix = os.fspath(path), check_file(path, FORMATS)
     if suffix == ".vtt" and num_videos > 1 and NAME not in text:
         raise OutputError(f"{text}: expected {NAME} in it, one file for each of {num_videos} videos")
     if suffix != ".vtt" and NAME in text:
         raise OutputError(f"{text}: expected {NAME} in .vtt files alone, one file holds all videos")
-    if suffix == ".parquet" and find_spec("pyarrow") is None:
-        raise ImportError(f"{text}: expected pyarrow to be installed, run `pip install fal-hf[files]`")
+
+
+def check_file(path: str | os.PathLike, formats: Collection[str]) -> str:
+    """
+    The suffix of a file that can be written in one of some formats.
+
+    Raises:
+        OutputError: it is a folder, its suffix is none of these, or nothing can be written where it is to be.
+        ImportError: the package for the format is missing.
+    """
+    text = os.fspath(path)
+    if os.path.isdir(path) or text.endswith(("/", os.sep)):
+        raise OutputError(f"{text}: expected a file, got a folder")
+    suffix = checked_suffix(path, formats)
+    check_package(path, suffix)
     check_folder(Path(path).parent)
+    return suffix
+
+
+def check_package(path: str | os.PathLike, suffix: str) -> None:
+    """Refuses, by an ImportError, a format whose package is missing."""
+    if suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise ImportError(f"{os.fspath(path)}: expected pyarrow to be installed, run `pip install fal-hf[files]`")
 
 
 def check_folder(path: str | os.PathLike) -> None:
@@ -91,11 +108,11 @@ def check_folder(path: str | os.PathLike) -> None:
         raise OutputError(f"{folder}: expected a folder that can be written to, {found} cannot")
 
 
-def checked_suffix(path: str | os.PathLike) -> str:
+def checked_suffix(path: str | os.PathLike, formats: Collection[str]) -> str:
     """The suffix of an output's path, in lower case, or an OutputError that names those there are."""
     suffix = Path(path).suffix.lower()
-    if suffix not in FORMATS:
-        raise OutputError(f"{os.fspath(path)}: expected a suffix among {', '.join(FORMATS)}, got {suffix or 'none'}")
+    if suffix not in formats:
+        raise OutputError(f"{os.fspath(path)}: expected a suffix among {', '.join(formats)}, got {suffix or 'none'}")
     return suffix
 
 
@@ -171,17 +188,17 @@ def _write_parquet(path: Path, records: Iterable[Record]) -> list[Path]:
 
     types = {name: pyarrow.float64() if name in NUMBER_COLUMNS else pyarrow.string() for name in TABLE_COLUMNS}
     schema = pyarrow.schema(types.items())
-    rows = ({**row, **_encodable(row)} for record in records for row in table_rows(record))
+    rows = (encodable(row) for record in records for row in table_rows(record))
     with whole_file(path, mode="wb") as file, parquet.ParquetWriter(file, schema) as writer:
         while chunk := list(islice(rows, ROWS_AT_ONCE)):
             writer.write_table(pyarrow.Table.from_pylist(chunk, schema=schema))
     return [path]
 
 
-def _encodable(row: dict[str, Any]) -> dict[str, str]:
-    """The texts of a row, with escapes for the lone surrogates that stand for bytes of a name that are no text."""
+def encodable(row: dict[str, Any]) -> dict[str, Any]:
+    """A row in UTF-8, with escapes for the lone surrogates that stand for bytes of a name that are no text."""
     texts = {name: value for name, value in row.items() if isinstance(value, str)}
-    return {name: text.encode("utf-8", "backslashreplace").decode("utf-8") for name, text in texts.items()}
+    return row | {name: text.encode("utf-8", "backslashreplace").decode("utf-8") for name, text in texts.items()}
 
 
 # ---- WebVTT ----
@@ -302,10 +319,15 @@ FORMATS: dict[str, Callable[[Path, Iterable[Record]], list[Path]]] = {
 __all__ = [
     "FORMATS",
     "OutputError",
+    "check_file",
     "check_folder",
     "check_output",
+    "check_package",
+    "checked_suffix",
+    "encodable",
     "label_studio_task",
     "named",
     "table_rows",
+    "whole_file",
     "write_labels",
 ]

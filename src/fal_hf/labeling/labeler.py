@@ -1,6 +1,6 @@
 """Labels for videos: views, model and aggregation joined for one video."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -30,7 +30,9 @@ from .aggregation import (
     find_segments,
     label_probabilities,
     window_borders,
+    with_reused,
 )
+from .embeddings import VideoEmbedding, summarize_embeddings
 from .options import read_parents
 from .records import SCHEMA_VERSION
 from .static_windows import ReusedWindow
@@ -291,16 +293,39 @@ class VideoLabeler:
         """
         if top_k < 1:
             raise ValueError(f"expected top_k >= 1, got {top_k}")
+        name, layout, scores, reused = self._read(video, stretch, self.score)
+        return self.summarize(name, layout, scores, reused=reused, top_k=top_k)
+
+    def embed(self, video: Video, *, stretch: Stretch = WHOLE) -> VideoEmbedding:
+        """
+        The embedding of one video, by which it can be compared with others: the mean over its views of the clip's
+        embedding y, the model's `pooler_output` (paper, equation 10).
+
+        Args:
+            video: Path, URL, bytes or a binary file object.
+            stretch: What of the video is embedded, as if that were a video by itself.
+
+        Raises:
+            VideoError: (a `ValueError`) if the video cannot be read; names the file and the reason.
+            ValueError: an exported runtime has scores alone.
+        """
+        self.check_embeddings()
+        return summarize_embeddings(*self._read(video, stretch, self.embed_clips))
+
+    def _read(
+        self, video: Video, stretch: Stretch, run: Callable[[Sequence[np.ndarray]], torch.Tensor]
+    ) -> tuple[str, ViewLayout, list[torch.Tensor], list[int]]:
+        """A video's name, what its clips stand for, what its batches came to, and the windows that are reused."""
         with self.reader.open(video) as file:
             plan = self.reader.plan(file, stretch)
-            scores: list[torch.Tensor] = []
+            outputs: list[torch.Tensor] = []
             reused: list[int] = []
             for part in self.reader.read(file, plan):
                 if isinstance(part, ReusedWindow):
                     reused.append(part.number)
                 else:
-                    scores.append(self.score(part))
-        return self.summarize(file.name, plan.layout, scores, reused=reused, top_k=top_k)
+                    outputs.append(run(part))
+        return file.name, plan.layout, outputs, reused
 
     @torch.inference_mode()
     def score(self, batch: Sequence[np.ndarray]) -> torch.Tensor:
@@ -316,12 +341,47 @@ class VideoLabeler:
         return average_views([self._score_scale(torch.from_numpy(pixels)) for pixels in batch], self.views.scales)
 
     def _score_scale(self, pixels: torch.Tensor) -> torch.Tensor:
+        logits = self._run(lambda part: cast(torch.Tensor, self.model(part).logits), pixels)
+        return label_probabilities(logits, self.model.config.problem_type).cpu().unflatten(0, pixels.shape[:2])
+
+    @torch.inference_mode()
+    def embed_clips(self, batch: Sequence[np.ndarray]) -> torch.Tensor:
+        """
+        Embeds some clips: the mean over their crops, then over their scales, which weigh as they do for scores.
+
+        Args:
+            batch: As for [`score`].
+
+        Returns:
+            `(clips, D)` float32, on the CPU.
+
+        Raises:
+            ValueError: an exported runtime has scores alone.
+        """
+        return average_views([self._embed_scale(torch.from_numpy(pixels)) for pixels in batch], self.views.scales)
+
+    def _embed_scale(self, pixels: torch.Tensor) -> torch.Tensor:
+        backbone = self.check_embeddings().fal
+        embeddings = self._run(lambda part: cast(torch.Tensor, backbone(part, cls_only=True).pooler_output), pixels)
+        return embeddings.float().cpu().unflatten(0, pixels.shape[:2])
+
+    def check_embeddings(self) -> FALVideoClassifierForVideoClassification:
+        """The model, or a ValueError where it is an exported runtime, which has scores alone."""
+        if isinstance(self.model, ExportedClassifier):
+            raise ValueError(
+                f"expected a model that embeds clips, got the runtime {self.model.record.name} of an export, which "
+                "has scores alone; take the checkpoint that it was made from, or a runtime of torch in float32 or "
+                "bfloat16"
+            )
+        return self.model
+
+    def _run(self, forward: Callable[[torch.Tensor], torch.Tensor], pixels: torch.Tensor) -> torch.Tensor:
+        """What `forward` makes of the views of some clips, `(clips, crops, T, C, H, W)`: `(clips * crops, ...)`."""
         pixel_values = aligned(pixels.flatten(0, 1).to(self.model.device, self.model.dtype))
         at_once = len(pixel_values)
         if pixel_values.device.type == "cpu":
             at_once = max(1, CPU_PATCHES * self.model.config.patch_size**2 // pixel_values[0, :, 0].numel())
-        logits = torch.cat([cast(torch.Tensor, self.model(part).logits) for part in pixel_values.split(at_once)])
-        return label_probabilities(logits, self.model.config.problem_type).cpu().unflatten(0, pixels.shape[:2])
+        return torch.cat([forward(part) for part in pixel_values.split(at_once)])
 
     def summarize(
         self,
@@ -425,13 +485,6 @@ def aligned(tensor: torch.Tensor) -> torch.Tensor:
     where their factors lie, and the scores of a video are to be the same in every process.
     """
     return tensor if tensor.data_ptr() % 64 == 0 else tensor.clone()
-
-
-def with_reused(by_clip: torch.Tensor, reused: Sequence[int], *, num_clips: int) -> torch.Tensor:
-    """The scores of all windows' clips, (clips, num_labels), from those of the windows that were scored."""
-    by_window = by_clip.unflatten(0, (-1, num_clips))
-    times = 1 + torch.bincount(torch.tensor(reused, dtype=torch.long), minlength=len(by_window))
-    return by_window.repeat_interleave(times, dim=0).flatten(0, 1)
 
 
 def best_labels(names: Sequence[str], scores: torch.Tensor, top_k: int) -> list[Label]:
