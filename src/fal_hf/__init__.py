@@ -8,6 +8,7 @@ from .lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from .labeling.aggregation import Segment
+    from .labeling.explanations import Explanation
     from .labeling.labeler import Label, VideoLabeler, VideoLabels, WindowLabels
     from .labeling.options import Timeline, Views
     from .model.configuration_fal import FALConfig
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # Where each public name is; it is imported when it is asked for.
 _MODULES = {
     "labeling.aggregation": ("Segment",),
+    "labeling.explanations": ("Explanation",),
     "labeling.labeler": ("Label", "VideoLabeler", "VideoLabels", "WindowLabels"),
     "labeling.options": ("Timeline", "Views"),
     "model.configuration_fal": ("FALConfig",),
@@ -38,6 +40,7 @@ _MODULES = {
 
 __all__ = [
     "AdaptivePatches",
+    "Explanation",
     "FALConfig",
     "FALImageProcessor",
     "FALImageProcessorPil",

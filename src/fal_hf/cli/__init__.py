@@ -10,10 +10,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from . import convert, evaluate, export, label, train, watch
+from . import convert, evaluate, explain, export, label, train, watch
 from .arguments import UsageError, describe_error
 
-COMMANDS = (label, watch, train, evaluate, convert, export)
+COMMANDS = (label, watch, explain, train, evaluate, convert, export)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -97,20 +97,8 @@ def static_patches(text: str) -> "AdaptivePatches":
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that say which model runs, where and how, and what it labels with."""
-    parser.add_argument(
-        "--model",
-        type=filled,
-        metavar="FOLDER_OR_HUB_ID",
-        help="FAL or TimeSformer checkpoint, or what `fal export` has written (default: camera motion, built in)",
-    )
+    add_checkpoint_options(parser)
     parser.add_argument("--top-k", type=positive_int, default=5, metavar="K", help="labels a video (default: 5)")
-    parser.add_argument("--device", type=filled, help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
-    parser.add_argument(
-        "--dtype",
-        choices=["auto", "float32", "bfloat16", "float16"],
-        default="auto",
-        help="precision of the model (default: the checkpoint's)",
-    )
     parser.add_argument(
         "--runtime",
         type=filled,
@@ -123,6 +111,23 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--compile", action="store_true", help="have torch compile the model: it starts later, then runs faster"
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="say which runtime is taken, and why")
+
+
+def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of a model that runs in torch, and of labels in one's own words."""
+    parser.add_argument(
+        "--model",
+        type=filled,
+        metavar="FOLDER_OR_HUB_ID",
+        help="FAL or TimeSformer checkpoint, or what `fal export` has written (default: camera motion, built in)",
+    )
+    parser.add_argument("--device", type=filled, help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
+    parser.add_argument(
+        "--dtype",
+        choices=["auto", "float32", "bfloat16", "float16"],
+        default="auto",
+        help="precision of the model (default: the checkpoint's)",
+    )
     tokens = parser.add_mutually_exclusive_group()
     tokens.add_argument(
         "--adaptive-patches",
@@ -219,6 +224,7 @@ def given_labels(arguments: argparse.Namespace) -> dict[str, Any]:
 
 __all__ = [
     "UsageError",
+    "add_checkpoint_options",
     "add_model_options",
     "add_reuse_options",
     "as_usage_error",
