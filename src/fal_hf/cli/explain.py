@@ -25,7 +25,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         type=filled,
         required=True,
         metavar="FILE",
-        help=".mp4, .gif, .png (a sheet of frames) or .npz (the numbers)",
+        help=".mp4, .gif, .png or .jpg (a sheet of frames), or .npz (the numbers)",
     )
     parser.add_argument("--label", type=filled, help="one of the model's labels (default: the best one)")
     parser.add_argument(
@@ -69,7 +69,7 @@ def explain(arguments: argparse.Namespace) -> int:
         return 1
     write_explanation(arguments.output, explanation)
     hottest = explanation.seconds[explanation.by_frame.argmax()]
-    about = f"{explanation.label} {explanation.score:.1%}, most of it at {hottest:.2f} s"
+    about = f"{explanation.label} {explanation.score:.1%}, hottest at {hottest:.2f} s"
     print(f"fal: {arguments.output}: {about}", file=sys.stderr)
     return 0
 

@@ -62,9 +62,9 @@ class Explanation:
         score: What the labeler says of it for this video, in [0, 1].
         method: `"gradient"` or `"rollout"`.
         heat: `(T, H, W)` float32, at least 0: the share of each patch of each frame. It sums to 1, or is 0 all over
-            where nothing speaks for the label. The clips' frames are joined in the order of time.
-        seconds: `(T,)` float64, when each frame is on display, after the video's first frame, not falling. A clip that
-            is longer than the video holds the last frame, here as well.
+            where nothing speaks for the label. The T frames are those of all clips, each once; one that stands in
+            several places has the mean of its heat there.
+        seconds: `(T,)` float64, when each frame is on display, after the video's first frame, rising.
         frames: `(T, height, width, 3)` uint8 RGB: what the model saw of each frame, the crop included, with more of the
             video's own pixels. The heat covers all of it.
     """

@@ -331,16 +331,20 @@ class VideoLabeler:
         pixels = (torch.from_numpy(views).flatten(0, 1).to(model.device, model.dtype) for (views,) in batches)
         heat = torch.cat([explain_clips(model, clip, number, method).flatten(0, 1).cpu() for clip in pixels]).numpy()
         frames = [frame for clip in clips for frame in clip]
-        seconds = np.array([frame.seconds for frame in frames])
-        order = np.argsort(seconds, kind="stable")
+        seconds, first, place = np.unique(
+            [frame.seconds for frame in frames], return_index=True, return_inverse=True
+        )
+        joined = np.zeros((len(seconds), *heat.shape[1:]))
+        np.add.at(joined, place, heat)
+        joined /= np.bincount(place)[:, None, None]
         return Explanation(
             video=file.name,
             label=self.names[number],
             score=float(scores[number]),
             method=method,
-            heat=(heat / (heat.sum(dtype=np.float64) or 1.0)).astype(np.float32)[order],
-            seconds=seconds[order],
-            frames=np.stack([frames[index].picture for index in order]),
+            heat=(joined / (joined.sum() or 1.0)).astype(np.float32),
+            seconds=seconds,
+            frames=np.stack([frames[index].picture for index in first]),
         )
 
     def check_explainable(self, label: str | None = None, method: str = "gradient") -> None:

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..labeling.explanations import Explanation
 from ..labeling.label_files import OutputError, check_folder, whole_file
-from ..training.video_files import write_video
+from ..model.video_writing import write_video
 
 # Pixels: a frame's shorter side at least, around everything, a line of text, the curve over time.
 LEAST_SIDE, MARGIN, LINE, CURVE = 240, 10, 18, 48
@@ -45,8 +45,8 @@ def write_explanation(path: str | PathLike, explanation: Explanation) -> None:
     Writes an explanation in the format that the suffix names.
 
     Args:
-        path: `.mp4` (H.264) and `.gif`: each frame beside its heat, above a curve over time; `.png`: up to 8 frames on
-            a sheet; `.npz`: `heat`, `seconds` and `frames` of the explanation, and `label`, `score` and `method`.
+        path: `.mp4` (H.264) and `.gif`: each frame beside its heat, above a curve over time; `.png` and `.jpg`: up to 8
+            frames on a sheet; `.npz`: `heat`, `seconds` and `frames` of the explanation, and `label`, `score` and `method`.
         explanation: What a labeler's `explain` returns.
 
     Raises:
@@ -75,6 +75,10 @@ def _write_sheet(file: IO[bytes], explanation: Explanation) -> None:
     Image.fromarray(draw_sheet(explanation)).save(file, "PNG", optimize=True)
 
 
+def _write_photo(file: IO[bytes], explanation: Explanation) -> None:
+    Image.fromarray(draw_sheet(explanation)).save(file, "JPEG", quality=85)
+
+
 def _write_numbers(file: IO[bytes], explanation: Explanation) -> None:
     names = ("heat", "seconds", "frames", "label", "score", "method")
     np.savez_compressed(file, **{name: np.asarray(getattr(explanation, name)) for name in names})
@@ -84,6 +88,7 @@ FORMATS: dict[str, Callable[[IO[bytes], Explanation], None]] = {
     ".mp4": _write_film,
     ".gif": _write_animation,
     ".png": _write_sheet,
+    ".jpg": _write_photo,
     ".npz": _write_numbers,
 }
 

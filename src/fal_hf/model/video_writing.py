@@ -43,3 +43,6 @@ def write_video(
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame))))
             container.mux(stream.encode(None))
         shutil.copyfile(whole, path)
+
+
+__all__ = ["write_video"]
