@@ -437,5 +437,5 @@ def test_what_cannot_be_explained_is_refused_before_the_video_is_opened(labeler,
 
 
 def test_a_model_that_shows_no_attention_is_refused():
-    with pytest.raises(ValueError, match="expected a FAL checkpoint in torch, .*, got Linear; of an export take"):
+    with pytest.raises(ValueError, match=r"expected a FAL checkpoint in torch, .*, got Linear; of an export take"):
         explain_clips(torch.nn.Linear(1, 1), torch.zeros(1), 0)

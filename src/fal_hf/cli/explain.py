@@ -18,7 +18,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         "over time. Of the clips that `fal label` scores.",
         epilog="Exit status: 0, 1 if the video cannot be read, 2 for wrong usage or an output that cannot be written.",
     )
-    parser.add_argument("video", type=filled, metavar="VIDEO", help="file or URL (http, and s3, gs, hf, ... by fsspec)")
+    parser.add_argument("video", type=filled, metavar="VIDEO", help="file or URL (http; s3, gs, hf, ... by fsspec)")
     parser.add_argument(
         "-o",
         "--output",

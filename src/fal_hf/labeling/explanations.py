@@ -2,13 +2,13 @@
 Where a model looked: from a label's score back through every attention step to the patches of the clip.
 
 Two methods, of which each follows one row of the product of all steps, as vector times matrix. The matrices are never
-made: what a step does to its tokens is linear given its weights, so its product with a row is a vector-Jacobian product
-through the model's own grouping of tokens, which holds for every attention scheme.
+made: what a step does to its tokens is linear given its weights, so its product with a row is a vector-Jacobian
+product through the model's own grouping of tokens, which holds for every attention scheme.
 
-* Rollout (Abnar and Zuidema 2020, arXiv:2005.00928): each token is half itself and half what it attends to, the mean of
-  the heads. It says where the clip's embedding is from, whatever the label; labels as tokens have each their own.
 * Gradient (Chefer et al. 2021, arXiv:2103.15679): the weights of each head by the label's gradient, what lowers the
   label's score left out. It says what speaks for one label.
+* Rollout (Abnar and Zuidema 2020, arXiv:2005.00928): each token is half itself and half what it attends to, the mean
+  of the heads. It says where the clip's embedding is from, whatever the label; labels as tokens have each their own.
 
 Shapes: B clips, T frames, H rows and W columns of patches, C CLS tokens, F = C + P features (P = T·H·W but for patches
 that adapt), N label tokens. Relevance is (B, F + N, 1), in the order CLS, patches, labels.
@@ -65,8 +65,8 @@ class Explanation:
             where nothing speaks for the label. The T frames are those of all clips, each once; one that stands in
             several places has the mean of its heat there.
         seconds: `(T,)` float64, when each frame is on display, after the video's first frame, rising.
-        frames: `(T, height, width, 3)` uint8 RGB: what the model saw of each frame, the crop included, with more of the
-            video's own pixels. The heat covers all of it.
+        frames: `(T, height, width, 3)` uint8 RGB: what the model saw of each frame, its crop, in more of the video's
+            own pixels. The heat covers all of it.
     """
 
     video: str
@@ -106,8 +106,8 @@ def explain_clips(
 
     Args:
         model: A classifier in evaluation mode.
-        pixel_values: `(B, T, channels, height, width)`. With a threshold of adaptive patches, clips of as many tokens as
-            one another.
+        pixel_values: `(B, T, channels, height, width)`. With a threshold of adaptive patches, clips of as many tokens
+            as one another.
         label: The label's number.
         method: `"gradient"` or `"rollout"`.
 
@@ -321,7 +321,7 @@ def spread_tokens(
 
 
 def spread_cells(values: torch.Tensor, places: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """Values of the places of each frame, `(B, T, N)`, to their patches; `places` (B, N, 3) as the model finds them."""
+    """Values of the places of each frame, `(B, T, N)`, to their patches; `places` `(B, N, 3)` as found."""
     row, column, side = places.unbind(-1)
     patches = values.new_zeros(*values.shape[:2], grid[1] * grid[2])
     for down, across in product(range(2), repeat=2):

@@ -312,8 +312,8 @@ class VideoLabeler:
         Args:
             video: Path, URL, bytes or a binary file object.
             label: One of the model's labels; the best one unless given.
-            method: `"gradient"`: what speaks for the label (Chefer et al. 2021); `"rollout"`: where the clip's embedding
-                is from, whatever the label, unless labels are tokens (Abnar and Zuidema 2020).
+            method: `"gradient"`: what speaks for the label (Chefer et al. 2021); `"rollout"`: where the clip's
+                embedding is from, whatever the label, unless labels are tokens (Abnar and Zuidema 2020).
             stretch: What of the video is explained, as if that were a video by itself.
 
         Raises:
@@ -331,9 +331,7 @@ class VideoLabeler:
         pixels = (torch.from_numpy(views).flatten(0, 1).to(model.device, model.dtype) for (views,) in batches)
         heat = torch.cat([explain_clips(model, clip, number, method).flatten(0, 1).cpu() for clip in pixels]).numpy()
         frames = [frame for clip in clips for frame in clip]
-        seconds, first, place = np.unique(
-            [frame.seconds for frame in frames], return_index=True, return_inverse=True
-        )
+        seconds, first, place = np.unique([frame.seconds for frame in frames], return_index=True, return_inverse=True)
         joined = np.zeros((len(seconds), *heat.shape[1:]))
         np.add.at(joined, place, heat)
         joined /= np.bincount(place)[:, None, None]

@@ -559,7 +559,8 @@ class FALAttention(FALMultiHeadAttention):
             outputs.append(leave(output))
             weights.append(weight)
         joined = join_weights(weights)
-        if kwargs.get("output_attentions") and len(groups) > 1:  # gradients are to pass what is returned
+        if joined is not None and len(groups) > 1 and kwargs.get("output_attentions"):
+            # Gradients are to pass what is returned.
             values = [group.chunk(3, dim=-1)[2] for group in groups]
             parts = split_weights(joined, weights)
             outputs = [leave(self.gather(part, value)) for part, value in zip(parts, values, strict=True)]

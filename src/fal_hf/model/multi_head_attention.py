@@ -87,7 +87,7 @@ class FALMultiHeadAttention(nn.Module):
         return output, None if weights is None else weights.unflatten(0, groups)
 
     def gather(self, weights: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """What `(B, groups, heads, queries, keys)` weights make of values `(B, groups, keys, D)`: `(..., queries, D)`."""
+        """Values `(B, groups, keys, D)` by weights `(B, groups, heads, queries, keys)`: `(B, groups, queries, D)`."""
         value = value.unflatten(-1, (self.num_heads, -1)).transpose(2, 3)
         return torch.matmul(weights, value).transpose(2, 3).flatten(-2)
 

@@ -19,7 +19,7 @@ from ..labeling.explanations import Explanation
 from ..labeling.label_files import OutputError, check_folder, whole_file
 from ..model.video_writing import write_video
 
-# Pixels: a frame's shorter side at least, around everything, a line of text, the curve over time.
+# Pixels: a frame's shorter side at least; around everything, even as films need it; a line of text; the curve.
 LEAST_SIDE, MARGIN, LINE, CURVE = 240, 10, 18, 48
 # Of a frame on a sheet, and how many there are at most.
 SHEET_SIDE, SHEET_FRAMES = 160, 8
@@ -45,8 +45,8 @@ def write_explanation(path: str | PathLike, explanation: Explanation) -> None:
     Writes an explanation in the format that the suffix names.
 
     Args:
-        path: `.mp4` (H.264) and `.gif`: each frame beside its heat, above a curve over time; `.png` and `.jpg`: up to 8
-            frames on a sheet; `.npz`: `heat`, `seconds` and `frames` of the explanation, and `label`, `score` and `method`.
+        path: `.mp4` (H.264) and `.gif`: each frame beside its heat, above a curve over time; `.png` and `.jpg`: up to
+            8 frames on a sheet; `.npz`: `heat`, `seconds`, `frames`, `label`, `score` and `method` of the explanation.
         explanation: What a labeler's `explain` returns.
 
     Raises:
@@ -80,8 +80,9 @@ def _write_photo(file: IO[bytes], explanation: Explanation) -> None:
 
 
 def _write_numbers(file: IO[bytes], explanation: Explanation) -> None:
-    names = ("heat", "seconds", "frames", "label", "score", "method")
-    np.savez_compressed(file, **{name: np.asarray(getattr(explanation, name)) for name in names})
+    arrays = {"heat": explanation.heat, "seconds": explanation.seconds, "frames": explanation.frames}
+    about = {"label": explanation.label, "score": explanation.score, "method": explanation.method}
+    np.savez_compressed(file, allow_pickle=False, **arrays, **about)
 
 
 FORMATS: dict[str, Callable[[IO[bytes], Explanation], None]] = {
@@ -106,8 +107,8 @@ def draw_film(explanation: Explanation) -> list[np.ndarray]:
     """A picture for each frame, `(height, width, 3)` uint8 of even sides: the frame, its heat and the curve."""
     width, height = fit_frame(explanation.frames.shape[1:3], at_least=LEAST_SIDE)
     top = MARGIN + LINE + MARGIN
-    size = (2 * width + 3 * MARGIN, top + height + MARGIN + CURVE + MARGIN)
-    size = tuple(side + side % 2 for side in size)
+    bottom = top + height + MARGIN + CURVE + MARGIN
+    size = (2 * width + 3 * MARGIN, bottom + bottom % 2)
     pictures = []
     for number, seconds in enumerate(explanation.seconds):
         canvas = Image.new("RGB", size, BACKGROUND)
@@ -147,7 +148,7 @@ def draw_sheet(explanation: Explanation) -> np.ndarray:
 
 
 def fit_frame(shape: tuple[int, int], *, at_least: int) -> tuple[int, int]:
-    """Width and height at which a frame of (height, width) is shown: its own, or a whole multiple where it is small."""
+    """Width and height at which a frame of (height, width) is shown: its own, or times a number where it is small."""
     height, width = shape
     times = max(1, math.ceil(at_least / min(height, width)))
     return times * width, times * height
