@@ -259,6 +259,19 @@ LABEL = [
     ["nothing://x/"],
     ["rtsp://camera/1"],
 ]
+# Behind `fal explain a.mp4 -o new.png`.
+EXPLAIN = [
+    *(case for case in OF_A_MODEL if case[0] not in ("--top-k", "--runtime")),
+    *GIVEN_LABELS,
+    *each("--label", "", "zebra"),
+    *each("--method", "", "saliency"),
+    *each("--output", "", ".", "empty", "empty/", "new", "new.avi", ".png", os.devnull, "file/new.png"),
+    *each("-o", "./a.mp4"),
+    ["--output", "clips/a/../../a.mp4"],
+    ["--top-k", "1"],
+    ["b.mp4"],
+    ["--nonsense"],
+]
 # Behind `fal label`.
 INPUTS = [
     [],
@@ -378,6 +391,20 @@ def test_similar_refuses(refuse, case):
 @pytest.mark.parametrize("case", **named(WATCH))
 def test_watch_refuses(refuse, case):
     refuse("watch", *MODEL, "a.mp4", *case)
+
+
+@pytest.mark.parametrize("case", **named(EXPLAIN))
+def test_explain_refuses(refuse, case):
+    refuse("explain", *MODEL, "a.mp4", "-o", "new.png", *case)
+
+
+@pytest.mark.parametrize("video", ["", "clips", "nothing/*.mp4", "nothing://x.mp4", "rtsp://camera/1"])
+def test_explain_refuses_what_is_not_one_video(refuse, video):
+    refuse("explain", *MODEL, "-o", "new.png", video)
+
+
+def test_explain_needs_an_output(refuse):
+    refuse("explain", *MODEL, "a.mp4")
 
 
 # Labels as tokens of a model of two blocks.

@@ -246,3 +246,44 @@ def test_hops_beyond_a_checkpoints_own_window_are_refused_at_once(sampling, seco
         make_reader(processor, windows=True, hop_seconds=12.0)
     make_reader(processor, windows=True, hop_seconds=float(seconds))
     make_reader(processor, windows=True, hop_seconds=12.0, window_seconds=12.0)
+
+
+# ---- pictures for people ----
+
+PROCESSORS = {
+    "crop": {},
+    "squeezed": {"size": {"height": 16, "width": 24}, "do_center_crop": False},
+    "whole": {"do_center_crop": False},
+    "own pixels": {"do_resize": False, "crop_size": {"height": 32, "width": 40}},
+    "BGR": {"do_flip_channel_order": True},
+}
+
+
+@pytest.mark.parametrize(
+    ("options", "shape"),
+    [*zip(PROCESSORS.values(), [(48, 48), (48, 72), (48, 96), (32, 40), (48, 48)], strict=True)],
+    ids=list(PROCESSORS),
+)
+def test_a_picture_shows_what_the_model_sees_in_the_video_s_own_pixels(video, options, shape):
+    reader = make_reader(make_processor(**options))
+    with reader.open(video) as file:
+        plan = reader.plan(file)
+        (clip,) = reader.read_pictured(file, plan)
+        ((expected,),) = reader.read(file, plan)
+    np.testing.assert_array_equal(reader.stack([clip])[0], expected)
+    for frame, pixels in zip(clip, expected[0, 0], strict=True):
+        assert frame.picture.shape == (*shape, 3) and frame.picture.dtype == np.uint8
+        seen = (pixels * 0.225 + 0.45).transpose(1, 2, 0) * 255
+        seen = seen[..., ::-1] if "do_flip_channel_order" in options else seen
+        rows, columns = (side // own for side, own in zip(shape, seen.shape, strict=False))
+        shrunk = frame.picture.reshape(seen.shape[0], rows, seen.shape[1], columns, 3).mean(axis=(1, 3))
+        assert abs(shrunk - seen).mean() < 8  # filters differ, and another place by 30
+
+
+def test_a_picture_has_no_more_pixels_than_people_need_and_no_fewer_than_the_model_sees():
+    reader = make_reader(make_processor(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64}))
+    assert reader.make_picture(np.zeros((2000, 3000, 3), np.uint8)).shape == (480, 480, 3)
+    assert reader.make_picture(np.zeros((20, 30, 3), np.uint8)).shape == (64, 64, 3)
+    wide = make_reader(make_processor(do_center_crop=False))
+    height, width = wide.make_picture(np.zeros((400, 4000, 3), np.uint8)).shape[:2]
+    assert 0.9 * 480 * 480 < height * width < 1.1 * 480 * 480 and width == 10 * height

@@ -230,6 +230,21 @@ def test_attention_maps_have_the_documented_shapes():
     assert outputs.attentions[0].shape == (2, 3 * 5, 2, 1 + 4, 1 + 4)
 
 
+@every_variant
+@pytest.mark.parametrize("grid", [(4, 4, 4), (3, 5, 3)])
+def test_attention_maps_are_what_gradients_pass(variant, grid):
+    """In groups of unequal length as well, whose weights are joined: a gradient comes to each group."""
+    model = tiny_model(grid=grid, **variant)
+    clip = random_clip(model.config).requires_grad_()
+    expected = torch.autograd.grad(model(clip).logits[:, 0].sum(), clip)[0]
+    outputs = model(clip, output_attentions=True)
+    logit = outputs.logits[:, 0].sum()
+    torch.testing.assert_close(torch.autograd.grad(logit, clip, retain_graph=True)[0], expected, atol=1e-4, rtol=1e-4)
+    first_maps = [outputs[STEP_ATTENTIONS[step]][0] for step in STEP_NAMES[variant["attention_type"]]]
+    for gradient in torch.autograd.grad(logit, first_maps):
+        assert (gradient.abs().sum((2, 3, 4)) > 0).all()
+
+
 @every_scheme
 def test_attention_maps_are_the_softmax_of_the_scores(scheme):
     """The first block's main map, from its own projections, for the queries and keys of the first group."""

@@ -9,6 +9,7 @@ from .lazy_names import lazy_names
 if TYPE_CHECKING:
     from .labeling.aggregation import Segment
     from .labeling.embeddings import VideoEmbedding, WindowEmbeddings
+    from .labeling.explanations import Explanation
     from .labeling.labeler import Label, VideoLabeler, VideoLabels, WindowLabels
     from .labeling.options import Timeline, Views
     from .model.configuration_fal import FALConfig
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "labeling.aggregation": ("Segment",),
     "labeling.embeddings": ("VideoEmbedding", "WindowEmbeddings"),
+    "labeling.explanations": ("Explanation",),
     "labeling.labeler": ("Label", "VideoLabeler", "VideoLabels", "WindowLabels"),
     "labeling.options": ("Timeline", "Views"),
     "model.configuration_fal": ("FALConfig",),
@@ -40,6 +42,7 @@ _MODULES = {
 
 __all__ = [
     "AdaptivePatches",
+    "Explanation",
     "FALConfig",
     "FALImageProcessor",
     "FALImageProcessorPil",

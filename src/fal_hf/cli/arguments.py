@@ -97,6 +97,20 @@ def static_patches(text: str) -> "AdaptivePatches":
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that say which model runs, where and how."""
+    add_checkpoint_options(parser)
+    parser.add_argument(
+        "--runtime",
+        type=filled,
+        default="auto",
+        metavar="NAME",
+        help="of an exported --model, onnx-int8 for instance (default: auto, the fastest on this machine, which a "
+        "trial of some seconds finds once)",
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="say which runtime is taken, and why")
+
+
+def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of a model that runs in torch."""
     parser.add_argument(
         "--model",
         type=filled,
@@ -110,15 +124,6 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="precision of the model (default: the checkpoint's)",
     )
-    parser.add_argument(
-        "--runtime",
-        type=filled,
-        default="auto",
-        metavar="NAME",
-        help="of an exported --model, onnx-int8 for instance (default: auto, the fastest on this machine, which a "
-        "trial of some seconds finds once)",
-    )
-    parser.add_argument("-v", "--verbose", action="store_true", help="say which runtime is taken, and why")
     tokens = parser.add_mutually_exclusive_group()
     tokens.add_argument(
         "--adaptive-patches",
@@ -143,6 +148,11 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile", action="store_true", help="have torch compile the model: it starts later, then runs faster"
     )
+    add_given_labels(parser)
+
+
+def add_given_labels(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of labels in one's own words."""
     given = parser.add_argument_group(
         "labels in your own words", "for a --model with a text tower, such as a CLIP that `fal convert` has converted"
     )
@@ -223,6 +233,8 @@ def given_labels(arguments: argparse.Namespace) -> dict[str, Any]:
 
 __all__ = [
     "UsageError",
+    "add_checkpoint_options",
+    "add_given_labels",
     "add_label_options",
     "add_model_options",
     "add_reuse_options",

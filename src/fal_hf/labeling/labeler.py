@@ -33,6 +33,7 @@ from .aggregation import (
     with_reused,
 )
 from .embeddings import VideoEmbedding, summarize_embeddings
+from .explanations import Explanation, check_attention, check_method, explain_clips
 from .options import read_parents
 from .records import SCHEMA_VERSION
 from .static_windows import ReusedWindow
@@ -326,6 +327,60 @@ class VideoLabeler:
                 else:
                     outputs.append(run(part))
         return file.name, plan.layout, outputs, reused
+
+    def explain(
+        self, video: Video, label: str | None = None, *, method: str = "gradient", stretch: Stretch = WHOLE
+    ) -> Explanation:
+        """
+        Where the model looks in one video for a label, in the clips that it is labeled by.
+
+        Args:
+            video: Path, URL, bytes or a binary file object.
+            label: One of the model's labels; the best one unless given.
+            method: `"gradient"`: what speaks for the label (Chefer et al. 2021); `"rollout"`: where the clip's
+                embedding is from, whatever the label, unless labels are tokens (Abnar and Zuidema 2020).
+            stretch: What of the video is explained, as if that were a video by itself.
+
+        Raises:
+            VideoError: (a `ValueError`) if the video cannot be read; names the file and the reason.
+            ValueError: there is no such label or method, the model is an exported one, or the labeler has views of
+                several crops or scales, or windows.
+        """
+        self.check_explainable(label, method)
+        with self.reader.open(video) as file:
+            clips = list(self.reader.read_pictured(file, self.reader.plan(file, stretch)))
+        batches = [self.reader.stack([clip]) for clip in clips]
+        scores = torch.cat([self.score(batch) for batch in batches]).mean(dim=0)
+        number = int(scores.argmax()) if label is None else self.names.index(label)
+        model = cast(FALVideoClassifierForVideoClassification, self.model)
+        pixels = (torch.from_numpy(views).flatten(0, 1).to(model.device, model.dtype) for (views,) in batches)
+        heat = torch.cat([explain_clips(model, clip, number, method).flatten(0, 1).cpu() for clip in pixels]).numpy()
+        frames = [frame for clip in clips for frame in clip]
+        seconds, first, place = np.unique([frame.seconds for frame in frames], return_index=True, return_inverse=True)
+        joined = np.zeros((len(seconds), *heat.shape[1:]))
+        np.add.at(joined, place, heat)
+        joined /= np.bincount(place)[:, None, None]
+        return Explanation(
+            video=file.name,
+            label=self.names[number],
+            score=float(scores[number]),
+            method=method,
+            heat=(joined / (joined.sum() or 1.0)).astype(np.float32),
+            seconds=seconds,
+            frames=np.stack([frames[index].picture for index in first]),
+        )
+
+    def check_explainable(self, label: str | None = None, method: str = "gradient") -> None:
+        """Refuses, by a ValueError, what `explain` cannot explain whatever the video is."""
+        check_method(method)
+        check_attention(self.model)
+        if self.views.windows or self.views.num_crops > 1 or len(self.views.scales) > 1:
+            raise ValueError(
+                f"explain: expected views of one crop at one scale and no windows, got {self.views}; of a window "
+                "give the stretch"
+            )
+        if label is not None and label not in self.names:
+            raise ValueError(f"label: expected one of {', '.join(self.names)}, got {label!r}")
 
     @torch.inference_mode()
     def score(self, batch: Sequence[np.ndarray]) -> torch.Tensor:

@@ -11,6 +11,8 @@ from ..model.label_space import read_parents
 PAPER_SCALES = (0.6, 0.8, 1.0, 1.2, 1.4)
 # By how much a patch of a camera that stands differs, in levels of 8 bits, for the noise of its sensor and its codec.
 STATIC_LEVELS = 6.0
+# How explanations are made; the default comes first.
+EXPLANATION_METHODS = ("gradient", "rollout")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,4 +101,4 @@ class Timeline:
             raise ValueError(f"min_seconds: expected a number of at least 0, got {self.min_seconds}")
 
 
-__all__ = ["PAPER_SCALES", "STATIC_LEVELS", "Timeline", "Views", "check_levels", "read_parents"]
+__all__ = ["EXPLANATION_METHODS", "PAPER_SCALES", "STATIC_LEVELS", "Timeline", "Views", "check_levels", "read_parents"]

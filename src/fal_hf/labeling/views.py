@@ -26,6 +26,8 @@ from .static_windows import ReusedWindow, StaticWindows
 DEFAULT_WINDOW_SECONDS = 10.0
 # Frames that are brought to the model's sizes at once.
 CHUNK_FRAMES = 8
+# Of a frame that people look at.
+PICTURE_PIXELS = 480 * 480
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,10 +173,40 @@ class ViewReader:
                 continue
             batch.append(clip)
             if len(batch) == self.batch_size:
-                yield self._stack(batch)
+                yield self.stack(batch)
                 batch = []
         if batch:
-            yield self._stack(batch)
+            yield self.stack(batch)
+
+    def read_pictured(self, video: VideoFile, plan: ViewPlan) -> Iterator[list["PicturedFrame"]]:
+        """
+        The clips of a plan with pictures of their frames, in the order of the plan.
+
+        Raises:
+            VideoError: as for [`read`].
+        """
+
+        def process(frames: Iterator[VideoFrame]) -> Iterator[PicturedFrame]:
+            for frame in frames:
+                views = [self._make_views(frame.image[None], settings)[0] for settings in self.settings]
+                yield PicturedFrame(frame.seconds, views, self.make_picture(frame.image))
+
+        return read_clips(video, plan.clips, process=process)
+
+    def make_picture(self, image: np.ndarray) -> np.ndarray:
+        """
+        What the first scale shows of a frame, `(H, W, 3)` uint8, for people: `(height, width, 3)` uint8 of as many
+        pixels as the frame has there, but no more than PICTURE_PIXELS nor fewer than the model sees.
+        """
+        raw = {"do_sample_frames": False, "return_tensors": "np", "do_rescale": False, "do_normalize": False}
+        raw |= {"do_flip_channel_order": False}
+        whole = self.processor(image[None], do_center_crop=False, **self.settings[0], **raw)["pixel_values"]
+        height, width = self.process_frame(image).shape[-2:]
+        own = min(side / shown for side, shown in zip(image.shape, whole.shape[-2:], strict=False))
+        scale = self.views.scales[0] * max(1.0, min(own, (PICTURE_PIXELS / (height * width)) ** 0.5))
+        settings = scaled_settings(self.processor, scale, self.patch_size)
+        pixels = self.processor(image[None], **settings, **raw)["pixel_values"][0, 0]
+        return pixels.transpose(1, 2, 0).round().clip(0, 255).astype(np.uint8)
 
     def make_static(self, levels: float) -> StaticWindows:
         """Tells the static windows of one video or stream; see [`Views`] for `levels`."""
@@ -193,8 +225,8 @@ class ViewReader:
                 number += 1
                 yield from window
 
-    def _stack(self, clips: list[list["ProcessedFrame"]]) -> list[np.ndarray]:
-        """One array a scale, (clips, crops, T, C, H, W)."""
+    def stack(self, clips: Sequence[Sequence["ProcessedFrame"]]) -> list[np.ndarray]:
+        """The views of some clips, one array a scale, (clips, crops, T, C, H, W)."""
         views = [[frame.views for frame in clip] for clip in clips]
         return [
             torch.stack([torch.stack([frame[scale] for frame in clip], dim=1) for clip in views]).numpy()
@@ -251,6 +283,13 @@ class ProcessedFrame:
 
     seconds: float
     views: Sequence[torch.Tensor]
+
+
+@dataclass(frozen=True)
+class PicturedFrame(ProcessedFrame):
+    """A processed frame and what people see of it, (height, width, 3) uint8."""
+
+    picture: np.ndarray
 
 
 def three_crops(frames: torch.Tensor, *, height: int, width: int) -> torch.Tensor:

@@ -558,8 +558,14 @@ class FALAttention(FALMultiHeadAttention):
             output, weight = self.attend(query, key, value, **kwargs)
             outputs.append(leave(output))
             weights.append(weight)
+        joined = join_weights(weights)
+        if joined is not None and len(groups) > 1 and kwargs.get("output_attentions"):
+            # Gradients are to pass what is returned.
+            values = [group.chunk(3, dim=-1)[2] for group in groups]
+            parts = split_weights(joined, weights)
+            outputs = [leave(self.gather(part, value)) for part, value in zip(parts, values, strict=True)]
         attended = average_cls(outputs, num_cls) if cls_only else neighborhood.ungroup(outputs, num_cls, grid)
-        return attended, join_weights(weights)
+        return attended, joined
 
 
 def join_weights(weights: list[torch.Tensor | None]) -> torch.Tensor | None:
@@ -575,6 +581,12 @@ def join_weights(weights: list[torch.Tensor | None]) -> torch.Tensor | None:
         nn.functional.pad(weight, (0, keys - weight.shape[-1], 0, queries - weight.shape[-2])) for weight in known
     ]
     return torch.cat(padded, dim=1)
+
+
+def split_weights(joined: torch.Tensor, weights: list[torch.Tensor]) -> list[torch.Tensor]:
+    """What `join_weights` has joined, as parts of what it returned."""
+    parts = joined.split([weight.shape[1] for weight in weights], dim=1)
+    return [part[..., : weight.shape[-2], : weight.shape[-1]] for part, weight in zip(parts, weights, strict=True)]
 
 
 class FALZeroLinear(nn.Linear):

@@ -86,6 +86,11 @@ class FALMultiHeadAttention(nn.Module):
         output = output.flatten(-2).unflatten(0, groups)
         return output, None if weights is None else weights.unflatten(0, groups)
 
+    def gather(self, weights: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """Values `(B, groups, keys, D)` by weights `(B, groups, heads, queries, keys)`: `(B, groups, queries, D)`."""
+        value = value.unflatten(-1, (self.num_heads, -1)).transpose(2, 3)
+        return torch.matmul(weights, value).transpose(2, 3).flatten(-2)
+
 
 def attend_in_chunks(
     attention_interface: Callable,

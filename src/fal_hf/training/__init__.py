@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ..lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from ..model.video_writing import write_video
     from .arguments import read_recipe, recipe_names
     from .clips import AugmentationArguments
     from .data import DataArguments, LabeledClip
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from .result import TrainingResult
     from .start import ModelArguments
     from .trainer import train
-    from .video_files import write_video
 
 # What the extra installs and the modules here cannot do without.
 _NEEDED = ("accelerate", "evaluate", "scipy", "sklearn")
@@ -38,7 +38,7 @@ _MODULES = {
     "result": ("TrainingResult",),
     "start": ("ModelArguments",),
     "trainer": ("train",),
-    "video_files": ("write_video",),
+    ".model.video_writing": ("write_video",),
 }
 
 __all__ = [

@@ -4,11 +4,8 @@ import numpy as np
 import pytest
 from media_files import moving_frames
 
-pytest.importorskip("accelerate")
-pytest.importorskip("sklearn")
-
 from fal_hf import probe, read_frames
-from fal_hf.training import write_video
+from fal_hf.model.video_writing import write_video
 
 
 def test_frames_are_read_as_they_were_written(tmp_path):
@@ -22,6 +19,12 @@ def test_frames_are_read_as_they_were_written(tmp_path):
         axis=(2, 3, 4)
     )  # of each read with each written
     assert differences.argmin(axis=1).tolist() == list(range(12)) and differences.diagonal().max() < 12
+
+
+def test_a_film_plays_while_it_comes(tmp_path):
+    write_video(tmp_path / "video.mp4", moving_frames(12), frame_rate=8)
+    data = (tmp_path / "video.mp4").read_bytes()
+    assert 0 < data.find(b"moov") < data.find(b"mdat")  # where everything is, before it
 
 
 @pytest.mark.parametrize(
