@@ -127,18 +127,19 @@ class Study:
         self, cases: Sequence[Case], files: Path, setting: Setting, processes: int
     ) -> Iterator[dict[str, Value]]:
         """The rows of the cases, as they come."""
+        commit = current_commit()  # once: the files may change while cases are measured
         if self.is_timed or processes == 1:
-            yield from (measure_row(self.measure, case, files, setting) for case in cases)
+            yield from (measure_row(self.measure, case, files, setting, commit) for case in cases)
             return
         with ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-            futures = [pool.submit(measure_row, self.measure, case, files, setting) for case in cases]
+            futures = [pool.submit(measure_row, self.measure, case, files, setting, commit) for case in cases]
             try:
                 yield from (future.result() for future in as_completed(futures))
             finally:
                 pool.shutdown(cancel_futures=True)
 
 
-def measure_row(measure: Callable, case: Case, files: Path, setting: Setting) -> dict[str, Value]:
+def measure_row(measure: Callable, case: Case, files: Path, setting: Setting, commit: str) -> dict[str, Value]:
     """A row: the case, its figures, and where it is from."""
     start = time.perf_counter()
     with redirect_stdout(sys.stderr):
@@ -146,7 +147,7 @@ def measure_row(measure: Callable, case: Case, files: Path, setting: Setting) ->
     origin = (
         round((time.perf_counter() - start) / 60, 2),
         datetime.now(timezone.utc).strftime("%Y-%m-%d"),
-        current_commit(),
+        commit,
         machine_line(describe_machine()).rpartition(", load")[0],
         ", ".join(f"{name} {number}" for name, number in describe_versions().items()),
     )
