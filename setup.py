@@ -101,7 +101,7 @@ setup(
     python_requires=">=3.10",
     package_dir={"": "src"},
     packages=find_packages("src"),
-    package_data={"fal_hf": ["checkpoints/**/*", "py.typed", "training/recipes/*.json"]},
+    package_data={"fal_hf": ["checkpoints/**/*", "py.typed", "reports/templates/*", "training/recipes/*.json"]},
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",
@@ -109,6 +109,7 @@ setup(
         "safetensors>=0.5",
         "huggingface_hub>=1.0",
         "av>=14,<19",  # 19 has no metadata_errors, and takes the end of an HTTP stream for a failure
+        "jinja2>=3.1",
         "numpy>=1.26",
         "pillow>=11",
         "tqdm>=4.66",
