@@ -40,6 +40,7 @@ EXTRAS["dev"] += [
     "build>=1.2",
     "import-linter>=2.3",
     "parameterized>=0.9",
+    "playwright>=1.50",  # drives the Chromium of the system: no `playwright install`
     "pre-commit>=4",
     "pyright[nodejs]>=1.1.400",
 ]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..model.video_source import VideoError, reported
+from ..training.data import refuse_empty
 from ..training.metrics import NUM_BINS, wilson_interval
 from ..training.report import EvaluationReport, Prediction
 from .page import check_page, data_uri, write_page
@@ -36,6 +37,7 @@ class ReportArguments:
     report_mistakes: int = field(default=12, metadata={"help": "Its most confident mistakes; 0: none."})
 
     def __post_init__(self):
+        refuse_empty(self, ["report"])
         if self.report is not None:
             check_page(self.report)
         if self.report_mistakes < 0:
