@@ -124,7 +124,10 @@ class EvaluationArguments:
             if self.labels is None:
                 raise ValueError("--label_prompt: expected --labels with it")
         if self.find_patches() is not None and self.calibrate is not None:
-            raise ValueError("--calibrate: expected it with the checkpoint's own patches, which its copy will have")
+            raise ValueError(
+                "--calibrate: expected it without --adaptive_patches and --static_patches, its copy has the "
+                "checkpoint's own patches"
+            )
         if self.calibrate is not None:
             self._check_calibrate(Path(self.calibrate))
         for name, least in (("batch_size", 1), ("num_workers", 0), ("seed", 0)):
