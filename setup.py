@@ -42,6 +42,7 @@ EXTRAS["dev"] += [
     "build>=1.2",
     "import-linter>=2.3",
     "parameterized>=0.9",
+    "playwright>=1.50",  # drives the Chromium of the system: no `playwright install`
     "pre-commit>=4",
     "pyright[nodejs]>=1.1.400",
 ]
@@ -103,7 +104,7 @@ setup(
     python_requires=">=3.10",
     package_dir={"": "src"},
     packages=find_packages("src"),
-    package_data={"fal_hf": ["checkpoints/**/*", "py.typed", "training/recipes/*.json"]},
+    package_data={"fal_hf": ["checkpoints/**/*", "py.typed", "reports/templates/*", "training/recipes/*.json"]},
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",
@@ -111,6 +112,7 @@ setup(
         "safetensors>=0.5",
         "huggingface_hub>=1.0",
         "av>=14,<19",  # 19 has no metadata_errors, and takes the end of an HTTP stream for a failure
+        "jinja2>=3.1",
         "numpy>=1.26",
         "pillow>=11",
         "tqdm>=4.66",

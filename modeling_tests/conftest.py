@@ -66,6 +66,15 @@ def open_checkpoint(tmp_path_factory):
         yield folder
 
 
+@pytest.fixture(scope="session")
+def browser():
+    """A browser without a window; tests that need it skip where there is none. `browser.open_page` opens a file."""
+    from browser import open_browser
+
+    with open_browser() as browser:
+        yield browser
+
+
 @pytest.fixture
 def output(tmp_path) -> Path:
     """Where a conversion writes."""

@@ -267,7 +267,7 @@ def naive_label_scores(classifier, pixel_values: torch.Tensor) -> tuple[torch.Te
         for number, name in enumerate(names)
     }
     highest = highest_below(names, hierarchy, mixed)
-    return torch.stack([highest[name] for name in names], dim=1), share
+    return torch.stack([highest[name] for name in names], dim=1) / config.temperature, share
 
 
 def highest_below(names, hierarchy, scores: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -297,4 +297,4 @@ def naive_logits(classifier, pixel_values: torch.Tensor) -> torch.Tensor:
         pooled = torch.stack([norm(model.layernorm, cls_token) for cls_token in cls_tokens]).mean(0)
     else:
         pooled = norm(model.layernorm, torch.stack(cls_tokens).mean(0))
-    return F.linear(pooled, classifier.classifier.weight, classifier.classifier.bias)
+    return F.linear(pooled, classifier.classifier.weight, classifier.classifier.bias) / config.temperature

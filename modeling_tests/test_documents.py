@@ -40,6 +40,7 @@ LEFT_OUT = {
     "fal convert openai/clip-vit-base-patch16": "the published weights are not at hand: what follows runs on a tiny "
     "model of the same kind in their place, and was not run with these weights",
     "python examples/fine_tuning/surveillance_manifest.py": "its clips do not come with the project",
+    "fal evaluate --calibrate": "the clips here are too few to tell a temperature; the report's own test calibrates",
     "python studies/open_labels.py": "its photographs do not come with the project; the study's own test runs it",
     **{
         f"python studies/{name}.py": "it takes many minutes; `modeling_tests/studies/test_study.py` runs it as a toy"

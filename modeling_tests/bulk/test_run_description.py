@@ -40,6 +40,14 @@ def test_a_run_is_described_by_what_its_records_depend_on(tiny_checkpoint):
         assert run[name] != described[name]
 
 
+def test_a_calibration_is_of_the_run(tiny_checkpoint):
+    labeler = VideoLabeler.from_pretrained(tiny_checkpoint)
+    plain = describe_run(labeler, top_k=5)
+    assert "temperature" not in plain["config"]  # as in the journals of runs that did not know it
+    labeler.model.config.temperature = 1.5
+    assert describe_run(labeler, top_k=5) == {**plain, "config": {**plain["config"], "temperature": 1.5}}
+
+
 def test_reuse_of_static_windows_is_of_the_run_where_it_is_used(tiny_checkpoint):
     def described(**views) -> dict:
         labeler = VideoLabeler.from_pretrained(tiny_checkpoint, views=Views(windows=True, **views))

@@ -92,7 +92,7 @@ def folder(tiny_checkpoint, open_checkpoint, vit_folder, tmp_path_factory) -> Pa
         (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     np.save(folder / "two.npy", np.eye(2, dtype=np.float32))
     (folder / "two.npy.csv").write_text("video,start_seconds,end_seconds\na.mp4,,\nb.mp4,,\n")
-    for name in ("empty", "folder.txt", "folder.jsonl", "folder_journal.jsonl.journal"):
+    for name in ("empty", "folder.txt", "folder.html", "folder.jsonl", "folder_journal.jsonl.journal"):
         (folder / name).mkdir()
     for name in ("clips/a/1.mp4", "clips/a/2.mp4", "clips/b/1.mp4", "clips/b/2.mp4", "zebra/zebra/1.mp4"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -502,8 +502,15 @@ EVALUATE = [
     *each("--device", "", "gpu", "meta", "cuda:99"),
     *each("--dtype", "", "int8", "zebra"),
     *each("--output_dir", "", "file", "file/run"),
+    *each("--calibrate", "", "file", "file/new", "model", "clips"),
+    ["--calibrate", "new", "--dtype", "bfloat16"],
+    ["--calibrate", "new", "--adaptive_patches", "0.5"],
+    *each("--report", "", "report", "report.pdf", "folder.html", "file/report.html", ".html"),
+    *each("--report_mistakes", "-1", "x", "1.5", ""),
     *each("--max_unreadable_share", "nan", "1", "-1", "x"),
     ["--num_clips"],
+    ["--calibrate"],
+    ["--report"],
     ["extra"],
 ]
 # Behind `fal convert vit --output new`.

@@ -164,6 +164,7 @@ def test_a_video_model_keeps_its_scheme(timesformer_folder, output):
         {"attention_type": "joint_space_time", "position_embedding_type": "space_only"},
         {"attention_type": "space_only", "position_embedding_type": "none"},
         {"attention_type": "divided_space_time", "position_embedding_type": "none"},
+        {"attention_type": "divided_space_time", "temperature": 1.7},
     ],
     ids=lambda fields: "-".join(str(value) for value in fields.values()),
 )
@@ -177,6 +178,18 @@ def test_a_fal_folder_stays_what_it_is(tmp_path, output, fields):
     assert torch.equal(realigned(model)(clip).logits, expected(clip).logits)
     assert model.config.to_diff_dict() == AutoConfig.from_pretrained(tmp_path / "source").to_diff_dict()
     assert conversion.used and not conversion.new
+
+
+def test_a_temperature_goes_with_the_scores_that_it_was_made_for(tmp_path):
+    tiny_model(grid=(FRAMES, 4, 4), patch_size=PATCH, temperature=1.7).save_pretrained(tmp_path / "fal")
+    options = {
+        "kept": ConversionOptions(num_frames=2),
+        "new head": ConversionOptions(new_head=True),
+        "tokens": ConversionOptions(label_attention="divided", label_integration_layer=1),
+    }
+    found = {name: convert(tmp_path / "fal", tmp_path / name, each) for name, each in options.items()}
+    assert {name: one.config.temperature for name, one in found.items()} == {"kept": 1.7, "new head": 1, "tokens": 1}
+    assert found["kept"].comparison.output == "logits"
 
 
 @pytest.mark.parametrize("attention_type", ["divided_space_time", "axial"])

@@ -11,7 +11,7 @@ import torch
 from media_files import moving_frames, write_video
 from tiny_fal import random_clip, tiny_model
 
-from fal_hf import FALVideoProcessor, VideoLabeler, Views
+from fal_hf import FALVideoClassifierForVideoClassification, FALVideoProcessor, VideoLabeler, Views
 from fal_hf.bulk.run_description import describe_run
 from fal_hf.cli import main
 from fal_hf.export import ExportError, ExportOptions, NotCloseEnough, agreement, export_model, exporter
@@ -88,6 +88,25 @@ def test_onnx_runtime_labels_like_the_model(onnx_export, tiny_checkpoint, videos
         labels, others = labeler(video).labels, expected(video).labels
         assert [label.label for label in labels] == [label.label for label in others]
         assert [label.score for label in labels] == pytest.approx([label.score for label in others], abs=1e-5)
+
+
+@pytest.mark.parametrize("format", ["onnx", "torch"])
+def test_an_export_of_a_calibrated_model_is_calibrated(tiny_checkpoint, videos, tmp_path, format):
+    if format == "onnx":
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+    model = FALVideoClassifierForVideoClassification.from_pretrained(tiny_checkpoint)
+    model.config.temperature = 3.0
+    model.save_pretrained(tmp_path / "calibrated")
+    FALVideoProcessor.from_pretrained(tiny_checkpoint).save_pretrained(tmp_path / "calibrated")
+    options = ExportOptions(formats=(format,), precisions=("float32",), check=tuple(videos))
+    folder = export_model(tmp_path / "calibrated", tmp_path / "export", options).folder.path
+    exported, calibrated, plain = (
+        VideoLabeler.from_pretrained(path, device="cpu")(videos[0]).labels
+        for path in (folder, tmp_path / "calibrated", tiny_checkpoint)
+    )
+    assert [label.score for label in exported] == pytest.approx([label.score for label in calibrated], abs=1e-6)
+    assert exported[0].score < plain[0].score - 0.01
 
 
 def test_int8_keeps_what_reads_pixels_and_what_scores(onnx_export):

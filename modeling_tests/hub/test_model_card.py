@@ -165,6 +165,11 @@ def test_the_label_space_is_a_row_where_it_is_more_than_labels(fields, row):
     assert f"| label space | {row} |" in text if row else "label space" not in text
 
 
+def test_a_temperature_is_a_row_where_there_is_one():
+    assert "| temperature | scores are divided by 1.234 |" in describe_model(tiny_config(temperature=1.23411))
+    assert "temperature" not in describe_model(tiny_config())
+
+
 @pytest.mark.parametrize(
     ("fields", "row", "cost"),
     [

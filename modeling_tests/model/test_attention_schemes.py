@@ -58,6 +58,13 @@ def test_the_table_is_read_without_torch():
 
 
 @every_variant
+def test_calibrated_scores_and_gradients_equal_the_naive_ones(variant):
+    model = tiny_model(tiny_config(grid=GRIDS[1], temperature=1.7, **variant)).double()
+    clip = random_clip(model.config).double()
+    assert_same(logits_and_gradients(model, clip), logits_and_gradients(model, clip, naive_logits), tolerance=1e-9)
+
+
+@every_variant
 @every_grid
 def test_logits_and_gradients_equal_the_naive_reference(variant, grid):
     model = tiny_model(grid=grid, **variant).double()

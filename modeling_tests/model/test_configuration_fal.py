@@ -75,6 +75,10 @@ def test_an_unknown_preset_is_refused_with_the_known_ones():
         ({"layer_norm_eps": -1.0}, r"expected a finite layer_norm_eps of at least 1.18e-38, got -1.0"),
         ({"layer_norm_eps": float("nan")}, r"expected a finite layer_norm_eps of at least 1.18e-38, got nan"),
         ({"layer_norm_eps": 1e-46}, r"expected a finite layer_norm_eps of at least 1.18e-38, got 1e-46"),
+        *(
+            ({"temperature": value}, rf"expected a finite temperature above 0, got {value}")
+            for value in (0, -1.0, float("inf"), float("nan"))
+        ),
         ({"initializer_range": 0.0}, r"expected a finite initializer_range above 0, got 0.0"),
         ({"initializer_range": -0.02}, r"expected a finite initializer_range above 0, got -0.02"),
         ({"initializer_range": float("nan")}, r"expected a finite initializer_range above 0, got nan"),
@@ -121,6 +125,7 @@ def test_storing_and_reading_keeps_every_field(tmp_path):
         num_frames=5,
         classifier_hidden_size=64,
         drop_path_rate=0.2,
+        temperature=1.7,
         num_labels=3,
         cls_in_temporal_attention=True,
     )

@@ -93,6 +93,19 @@ def test_scores_of_all_labels_and_the_share_equal_the_naive_ones(label_attention
 
 
 @every_label_attention
+@every_hierarchy
+def test_the_temperature_divides_the_scores_of_all_labels(label_attention, hierarchy):
+    model = tiny_model(label_config(label_attention, hierarchy)).double()
+    clip = random_clip(model.config).double()
+    undivided = model(clip)
+    model.config.temperature = 0.6
+    outputs = model(clip)
+    assert torch.equal(outputs.label_logits, undivided.label_logits / 0.6)
+    assert torch.equal(outputs.logits, outputs.label_logits[:, : len(ID2LABEL)])
+    torch.testing.assert_close(outputs.label_logits, naive_label_scores(model, clip)[0])
+
+
+@every_label_attention
 def test_every_block_may_be_the_first_with_labels(label_attention):
     for first in range(3):
         model = tiny_model(label_config(label_attention, label_integration_layer=first)).double()

@@ -19,6 +19,7 @@ from tiny_fal import (
     variant_name,
 )
 from torch import nn
+from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, set_seed
 
 from fal_hf import FALConfig, FALModel, FALVideoClassifierForVideoClassification
@@ -275,6 +276,24 @@ def test_a_clip_has_the_same_logits_alone_and_in_a_batch(scheme):
 
 
 # ---- head, dropout, stochastic depth
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"classifier_hidden_size": 8}, {"classifier_type": "similarity"}, {"attention_type": "space_only"}],
+    ids=str,
+)
+def test_scores_are_divided_by_the_temperature(fields, tmp_path):
+    plain, warm = (tiny_model(**fields, temperature=temperature) for temperature in (1, 1.7))
+    clip = random_clip(plain.config)
+    logits = warm(clip).logits
+    undivided = plain.score_features(plain.fal(clip, cls_only=True).pooler_output)
+    assert torch.equal(plain(clip).logits, undivided)
+    assert torch.equal(logits, undivided / 1.7) and not torch.equal(logits, undivided)
+    torch.testing.assert_close(warm(clip, labels=torch.tensor([0, 1])).loss, F.cross_entropy(logits, torch.arange(2)))
+    warm.save_pretrained(tmp_path)
+    again = FALVideoClassifierForVideoClassification.from_pretrained(tmp_path)
+    assert again.config.temperature == 1.7 and torch.equal(realigned(again)(clip).logits, logits)
 
 
 def test_the_mlp_head_has_one_hidden_layer():

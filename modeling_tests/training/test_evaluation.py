@@ -68,6 +68,9 @@ def test_an_export_is_evaluated_like_the_model_that_it_was_made_from(checkpoint,
     for prediction, other in zip(found.predictions, expected.predictions, strict=True):
         assert prediction.scores == pytest.approx(other.scores, abs=0.05 if runtime == "torch-int8" else 1e-6)
     assert (found.predictions == expected.predictions) == (runtime == "torch-float32")
+    chosen["options"]["calibrate"] = str(tmp_path / "calibrated")
+    with pytest.raises(ValueError, match=r"--calibrate: expected a checkpoint, got .*export, which is an export"):
+        run_evaluation(tmp_path / "export", tmp_path / "exported", **chosen)
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
@@ -97,6 +100,30 @@ def test_the_evaluation_agrees_with_the_labeler_and_writes_its_figures(checkpoin
     entries = yaml.safe_load((output / "model_index.yaml").read_text())["model-index"][0]["results"]
     assert {(entry["dataset"]["name"], entry["dataset"]["split"]) for entry in entries} == {("clips", split)}
     assert len((output / "per_class.csv").read_text().splitlines()) == 3
+
+
+def test_the_calibrated_copy_labels_with_the_temperature_that_was_fitted(checkpoint, tmp_path):
+    clips = write_class_folders(tmp_path / "clips", per_class=12)
+    said = run_evaluation(checkpoint, tmp_path / "first", num_clips=[2], test_dir=str(clips)).predictions
+    rows = []
+    for number, one in enumerate(said):
+        others = [name for name in CLASSES if name not in one.labels]
+        rows.append({"path": one.clip.path, "label": others[0] if number % 3 == 0 else one.labels[0]})
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = {"num_clips": [2], "test_file": str(tmp_path / "test.jsonl")}
+    options = {"calibrate": str(tmp_path / "calibrated")}
+    found = run_evaluation(checkpoint, tmp_path / "second", options=options, **asked)
+    assert found.calibration.folder == tmp_path / "calibrated" and found.calibration.num_videos == 24
+    assert FALConfig.from_pretrained(checkpoint).temperature == 1
+    view = {"views": Views(num_clips=2), "device": "cpu"}
+    plain, calibrated = (VideoLabeler.from_pretrained(one, **view) for one in (checkpoint, tmp_path / "calibrated"))
+    temperature = calibrated.model.config.temperature
+    assert temperature == found.calibration.temperature != 1
+    plain.model.config.temperature = temperature
+    for one in found.predictions[:3]:
+        labels = calibrated(one.clip.path).labels
+        assert labels == plain(one.clip.path).labels and labels[0].label == one.labels[0]
+        assert labels[0].score != pytest.approx(max(one.scores.values()), abs=1e-3)
 
 
 @pytest.mark.parametrize(

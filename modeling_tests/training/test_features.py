@@ -30,7 +30,7 @@ from fal_hf.training.start import choose_trained_parameters
 TOKENS = {"label_integration_layer": 1, "num_labels": 2, "label_hierarchy": {"LABEL_0": "x", "LABEL_1": "x"}}
 MODELS = {
     "linear": {},
-    "mlp": {"classifier_hidden_size": 6},
+    "mlp": {"classifier_hidden_size": 6, "temperature": 1.7},
     "a CLS token a frame": {"attention_type": "space_only"},
     "similarity": {"classifier_type": "similarity", "label_embedding_size": 6},
     "adaptive patches": {"patch_layout": "adaptive"},
@@ -123,7 +123,7 @@ def test_features_do_not_depend_on_labels(tmp_path):
     models, paths = [], []
     for labels in (3, 4):
         names = {index: f"label {labels - index}" for index in range(labels)}
-        model = tiny_model(num_labels=labels, id2label=names, problem_type=None, **tokens)
+        model = tiny_model(num_labels=labels, id2label=names, problem_type=None, temperature=labels, **tokens)
         models.append(model)
         for name in ("embeddings", "layers"):
             getattr(model.fal, name).load_state_dict(getattr(models[0].fal, name).state_dict())

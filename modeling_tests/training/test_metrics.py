@@ -8,6 +8,7 @@ pytest.importorskip("evaluate")
 pytest.importorskip("sklearn")
 
 import evaluate
+from sklearn.metrics import average_precision_score, log_loss
 
 from fal_hf.model.label_space import LabelSpace
 from fal_hf.training import metrics
@@ -143,3 +144,87 @@ def test_levels_take_the_largest_score_of_several_labels():
     assert middle["f1_macro"] == pytest.approx(2 / 3)
     assert (particular["num_videos"], particular["accuracy"]) == (2, 0.5)
     assert [row["level"] for row in summarize_levels(scores, labels * 0, SPACE, MULTI_LABEL)] == []
+
+
+# ---- what probabilities are worth
+
+
+def random_scores(count: int, num_labels: int, *, several: bool, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Scores that are more often right than not, and the labels; of one label a score is on the border of a bin."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, (count, num_labels))
+    if several:
+        return 1 / (1 + np.exp(-logits)), (rng.random((count, num_labels)) < 0.3).astype(np.float32)
+    scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    scores[0], scores[1] = [0.2] * num_labels, [0.6, 0.4] + [0.0] * (num_labels - 2)
+    return scores, np.where(rng.random(count) < 0.7, scores.argmax(axis=1), rng.integers(num_labels, size=count))
+
+
+def naive_bins(scores: np.ndarray, references: np.ndarray) -> list[list[tuple[float, bool]]]:
+    """For each bin the scores in it, each with whether it was right; written from the paper, one by one."""
+    bins = [[] for _ in range(15)]
+    for row, truth in zip(scores.tolist(), references.tolist(), strict=True):
+        pairs = zip(row, truth, strict=True) if isinstance(truth, list) else [(max(row), row.index(max(row)) == truth)]
+        for score, right in pairs:
+            (number,) = [m for m in range(15) if m / 15 < score <= (m + 1) / 15] or [0]
+            bins[number].append((score, bool(right)))
+    return bins
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_calibration_error_equals_the_naive_one(several):
+    scores, references = random_scores(301, 5, several=several)
+    bins = naive_bins(scores, references)
+    total = sum(map(len, bins))
+    gaps = [abs(np.mean([right for _, right in one]) - np.mean([score for score, _ in one])) for one in bins if one]
+    expected = sum(len(one) / total * gap for one, gap in zip(filter(None, bins), gaps, strict=True))
+    assert metrics.calibration_error(scores, references) == pytest.approx(expected, abs=1e-12) and expected > 0.01
+    for row, one in zip(metrics.reliability_table(scores, references), bins, strict=True):
+        assert row["count"] == len(one)
+        if one:
+            means = np.mean(one, axis=0)
+            assert (row["confidence"], row["accuracy"]) == pytest.approx(tuple(means))
+        else:
+            assert row["confidence"] is row["accuracy"] is None
+
+
+def test_scores_that_are_right_as_often_as_they_say_have_no_calibration_error():
+    scores = np.array([[0.75, 0.25]] * 4 + [[0.5, 0.5]] * 2 + [[0.0, 1.0]])
+    assert metrics.calibration_error(scores, np.array([0, 0, 0, 1, 0, 1, 1])) == 0
+    assert metrics.calibration_error(np.array([[0.0, 1.0]]), np.array([0])) == 1
+
+
+@pytest.mark.parametrize("problem_type", [SINGLE_LABEL, MULTI_LABEL])
+@pytest.mark.parametrize("temperature", [1.0, 1.7])
+def test_the_likelihood_is_that_of_the_scores_of_videos(problem_type, temperature, monkeypatch):
+    monkeypatch.setattr(metrics, "VIDEOS_AT_ONCE", 7)
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(17, 3, 4, generator=generator)
+    several = problem_type == MULTI_LABEL
+    labels = torch.randint(2, (17, 4), generator=generator).float() if several else torch.arange(17) % 4
+    scores = metrics.video_scores(logits / temperature, problem_type).double().numpy()
+    if several:
+        expected = np.mean([log_loss(*pair, labels=[0, 1]) for pair in zip(labels.numpy().T, scores.T, strict=True)])
+    else:
+        expected = log_loss(labels.numpy(), scores / scores.sum(axis=1, keepdims=True))
+    found = metrics.negative_log_likelihood(logits, labels, problem_type, temperature=temperature)
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_scores_of_nothing_are_a_finite_likelihood():
+    logits = torch.tensor([[[300.0, -300.0]]])
+    assert metrics.negative_log_likelihood(logits, torch.tensor([1]), SINGLE_LABEL) == 600
+    assert metrics.negative_log_likelihood(logits, torch.tensor([[0.0, 1.0]]), MULTI_LABEL) == 300
+
+
+def test_several_labels_have_an_average_precision_each_where_a_video_has_them():
+    scores, references = random_scores(40, 3, several=True)
+    references[:, 2] = 0
+    names = ["a", "b", "c"]
+    rows = metrics.per_class_table((scores >= 0.5).astype(int), references, names, scores)
+    for number, row in enumerate(rows[:2]):
+        expected = average_precision_score(references[:, number], scores[:, number])
+        assert row["average_precision"] == pytest.approx(expected)
+        one = metrics.calibration_error(scores[:, [number]], references[:, [number]])
+        assert row["calibration_error"] == one > 0
+    assert rows[2]["average_precision"] is None and rows[2]["support"] == 0

@@ -33,6 +33,7 @@ def make_report(tmp_path, **figures) -> EvaluationReport:
             {"label": label, "precision": 0.5, "recall": 1.0, "f1": 2 / 3, "support": 1} for label in ("cat", "dog")
         ],
         confusion=np.array([[1, 0], [1, 0]]),
+        reliability=[{"count": 2, "confidence": 0.8, "accuracy": 0.5}],
         predictions=[Prediction(clip=clip, scores={"cat": 0.8, "dog": 0.2}, labels=("cat",)) for clip in clips],
         unreadable={("mouse.mp4", 0.0): "no video"},
         output_dir=tmp_path / "report",
@@ -77,6 +78,7 @@ def test_a_report_is_written_as_files(tmp_path):
     }
     (model,) = yaml.safe_load((tmp_path / "report" / "model_index.yaml").read_text())["model-index"]
     metrics = {one["type"]: one["value"] for result in model["results"] for one in result["metrics"]}
+    assert "calibration" not in json.loads((tmp_path / "report" / "evaluation.json").read_text())
     assert metrics == {"clip_accuracy": 0.5, "accuracy": 0.75, "f1_macro": 0.7, "f1_weighted": 0.8}
     assert json.loads((tmp_path / "report" / "evaluation.json").read_text())["unreadable"] == [
         {"path": "mouse.mp4", "reason": "no video"}

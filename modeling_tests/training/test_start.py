@@ -35,6 +35,18 @@ def test_the_labels_of_a_checkpoint_keep_their_order_and_head(tiny_checkpoint):
     assert torch.equal(new.fal.layernorm.weight, start.fal.layernorm.weight)
 
 
+@pytest.mark.parametrize("labels", ["edcba", "vwxyz"])
+def test_training_starts_without_the_calibration_of_other_weights(tmp_path, labels, caplog):
+    names = {"id2label": dict(enumerate("abcde")), "label2id": {name: i for i, name in enumerate("abcde")}}
+    for temperature, folder in ((1.0, tmp_path / "plain"), (1.7, tmp_path / "calibrated")):
+        tiny_model(temperature=temperature, **names).save_pretrained(folder)
+        caplog.clear()
+        model = build_model(ModelArguments(), folder, labels=list(labels), problem_type=SINGLE_LABEL)
+        assert model.config.temperature == 1
+        said = [record.getMessage() for record in caplog.records if "temperature" in record.getMessage()]
+        assert len(said) == (temperature != 1) and all("1.7, of the checkpoint's calibration" in line for line in said)
+
+
 @pytest.mark.parametrize("fields", [{}, {"classifier_hidden_size": 8}], ids=["linear", "mlp"])
 def test_as_many_other_labels_get_a_head_of_their_own(tmp_path, fields):
     start = tiny_model(**fields)

@@ -39,13 +39,15 @@ def describe_embedding_run(labeler: VideoLabeler) -> dict[str, Any]:
 
 def describe_clips(labeler: VideoLabeler) -> dict[str, Any]:
     """What a model says of clips, and of which, depends on this."""
-    config = labeler.model.config.to_dict()
+    config = {key: value for key, value in labeler.model.config.to_dict().items() if key not in UNRELATED_KEYS}
+    if config["temperature"] == 1:
+        del config["temperature"]  # which runs from before it was there did not know
     views = asdict(labeler.views)
     if labeler.views.reuse_static is None:
         del views["reuse_static"]  # which runs from before it was there did not know
     return {
         **describe_weights(labeler),
-        "config": {name: value for name, value in config.items() if name not in UNRELATED_KEYS},
+        "config": config,
         "processor": labeler.processor.to_dict(),
         "dtype": str(labeler.model.dtype).removeprefix("torch."),
         "views": views,

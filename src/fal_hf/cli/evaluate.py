@@ -24,20 +24,31 @@ def run(arguments: argparse.Namespace) -> int:
             from transformers import HfArgumentParser
             from transformers.utils import logging
 
+            from ..reports.evaluation_report import ReportArguments, write_report
             from ..training.data import DataArguments
             from ..training.evaluation import EvaluationArguments, Evaluator
 
         logging.disable_progress_bar()
         parser = HfArgumentParser(
-            (EvaluationArguments, DataArguments),  # pyright: ignore[reportArgumentType]  # its hint takes no class
+            (EvaluationArguments, ReportArguments, DataArguments),  # pyright: ignore[reportArgumentType]  # its hint takes no class
             prog="fal evaluate",
             usage="%(prog)s --model_name_or_path MODEL --train_file CLIPS [options]",
             description=DESCRIPTION,
         )
-        evaluation, data = parser.parse_args_into_dataclasses(arguments.words, look_for_args_file=False)
+        evaluation, page, data = parser.parse_args_into_dataclasses(arguments.words, look_for_args_file=False)
         evaluator = Evaluator(evaluation, data)
     report = evaluator.report()
     print(report)
     print(evaluator.unreadable)
     print(f"written to {report.output_dir}")
+    try:
+        if evaluation.calibrate is not None:
+            with as_usage_error(ValueError):
+                report = evaluator.calibrate(report)
+            print(report.calibration)
+            print(f"{evaluation.calibrate}: the model with this temperature, and its processor")
+    finally:  # what was found is shown, whether it tells a temperature or not
+        if page.report is not None:
+            write_report(report, page.report, mistakes=page.report_mistakes)
+            print(f"{page.report}: all of this as a page")
     return 0

@@ -124,6 +124,7 @@ DECLARED_ONLY = (
     "cls_in_temporal_attention",
     "classifier_type",
     "classifier_hidden_size",
+    "temperature",
     "problem_type",
     "label_attention",
     "label_integration_layer",

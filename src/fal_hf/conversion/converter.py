@@ -265,6 +265,8 @@ def target_config(
             f"{options.label_embeddings}: expected rows of {old.label_embedding_size} numbers, the size of what they "
             f"are compared with, got the shape {tuple(embeddings.shape)}"
         )
+    if not keeps_head or of_labels.get("label_attention", old.label_attention) != old.label_attention:
+        settings["temperature"] = FALConfig.temperature  # that of scores which are no more
     config = make_config(source.path, settings | of_labels)
     if old.label_attention != "none" and (config.label_hierarchy is None) != (old.label_hierarchy is None):
         expected, got = ("no hierarchy", "one") if old.label_hierarchy is None else ("a hierarchy", "none")

@@ -233,6 +233,7 @@ def describe_model(config: FALConfig) -> str:
         "adaptive patches": describe_patches(config),
         "blocks": f"{config.num_hidden_layers} of width {config.hidden_size}, {config.num_attention_heads} heads",
         "scores": describe_scores(config),
+        "temperature": "" if config.temperature == 1 else f"scores are divided by {config.temperature:.4g}",
         "label space": describe_label_space(config),
         "parameters": f"{parameters:,}",
         "cost": f"{bound}{gflop:.3g} GFLOP a clip (matrix products; a multiply-add is two)",

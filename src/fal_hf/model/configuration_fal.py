@@ -109,6 +109,9 @@ class FALConfig(PreTrainedConfig):
         its projected embedding and the labels' embeddings, which leaves the labels open to change.
     classifier_hidden_size (`int`, *optional*):
         Width of the hidden layer of a linear classification head. `None` is a Linear by itself.
+    temperature (`float`, defaults to 1.0):
+        What all scores are divided by before softmax or sigmoid (Guo et al., 2017): `fal evaluate --calibrate` finds
+        the one with which probabilities are right as often as they say.
     label_attention (`str`, defaults to `"none"`):
         How labels take part as tokens (paper, sections 4.1 and 4.2): `"none"`; `"label"`, where from the integration
         layer on only they go on; `"unified"`, one attention over features and labels; `"divided"`, attention within
@@ -161,6 +164,7 @@ class FALConfig(PreTrainedConfig):
     norm_layout: str = "vit"
     classifier_type: str = "linear"
     classifier_hidden_size: int | None = None
+    temperature: float | int = 1.0
     label_attention: str = "none"
     label_integration_layer: int = 8
     label_embedding_size: int = 768
@@ -262,6 +266,8 @@ class FALConfig(PreTrainedConfig):
             raise ValueError(f"expected 0 <= drop_path_rate < 1, got {self.drop_path_rate}")
         if not 0 < self.initializer_range < float("inf"):
             raise ValueError(f"expected a finite initializer_range above 0, got {self.initializer_range}")
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(f"expected a finite temperature above 0, got {self.temperature}")
         if not SMALLEST_FLOAT32 <= self.layer_norm_eps < float("inf"):
             raise ValueError(
                 f"expected a finite layer_norm_eps of at least {SMALLEST_FLOAT32:.3g}, got {self.layer_norm_eps}"

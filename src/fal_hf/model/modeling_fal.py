@@ -1161,11 +1161,15 @@ class FALVideoClassifierForVideoClassification(FALPreTrainedModel):
         )
 
     def score(self, outputs: FALModelOutput) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        """The scores of the labels, `(B, num_labels)`; with labels as tokens those of all, and the tokens' share."""
-        logits = self.score_features(cast(torch.Tensor, outputs.pooler_output))
+        """
+        The scores of the labels, `(B, num_labels)`; with labels as tokens those of all, and the tokens' share. All are
+        divided by the temperature.
+        """
+        logits, temperature = self.score_features(cast(torch.Tensor, outputs.pooler_output)), self.config.temperature
         if self.label_head is None:
-            return logits, None, None
+            return logits / temperature, None, None
         label_logits, label_share = self.score_labels(outputs, logits)
+        label_logits = label_logits / temperature
         return label_logits[:, : self.num_labels], label_logits, label_share
 
     def score_features(self, pooled: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,7 @@ from ..lazy_names import lazy_names
 if TYPE_CHECKING:
     from ..model.video_writing import write_video
     from .arguments import read_recipe, recipe_names
+    from .calibration import Calibration, Fit
     from .clips import AugmentationArguments
     from .data import DataArguments, LabeledClip
     from .evaluation import EvaluationArguments, evaluate
@@ -30,6 +31,7 @@ _NEEDED = ("accelerate", "evaluate", "scipy", "sklearn")
 # Where each public name is; it is imported when it is asked for.
 _MODULES = {
     "arguments": ("read_recipe", "recipe_names"),
+    "calibration": ("Calibration", "Fit"),
     "clips": ("AugmentationArguments",),
     "data": ("DataArguments", "LabeledClip"),
     "evaluation": ("EvaluationArguments", "evaluate"),
@@ -43,9 +45,11 @@ _MODULES = {
 
 __all__ = [
     "AugmentationArguments",
+    "Calibration",
     "DataArguments",
     "EvaluationArguments",
     "EvaluationReport",
+    "Fit",
     "LabeledClip",
     "ModelArguments",
     "Prediction",

@@ -4,8 +4,9 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,10 +17,13 @@ from tqdm import tqdm
 from ..labeling.aggregation import MULTI_LABEL
 from ..labeling.label_files import check_folder
 from ..labeling.labeler import VideoLabeler
+from ..model.configuration_fal import FALConfig
 from ..model.label_names import find_labels
 from ..model.label_space import check_prompt
+from ..model.modeling_fal import FALVideoClassifierForVideoClassification
 from ..model.patch_layout import AdaptivePatches
 from ..model.video_info import VideoInfo
+from .calibration import Calibration, cross_fit, fit_temperature, judge
 from .clips import IGNORED, AugmentationArguments, ClipCollator, EvaluationClips, UnreadableClips
 from .data import (
     SINGLE_LABEL,
@@ -33,10 +37,13 @@ from .data import (
     refuse_empty,
 )
 from .metrics import (
+    calibration_error,
     decide,
     group_interval,
     majority_share,
+    negative_log_likelihood,
     per_class_table,
+    reliability_table,
     summarize,
     summarize_levels,
     video_scores,
@@ -78,6 +85,13 @@ class EvaluationArguments:
             "normalized values, are left out, 0.1 for example."
         },
     )
+    calibrate: str | None = field(
+        default=None,
+        metadata={
+            "help": "A new folder for a copy of the model whose scores are divided by the temperature that fits the "
+            "clips best, so that probabilities are right as often as they say."
+        },
+    )
     output_dir: str | None = field(
         default=None, metadata={"help": "Where the figures go; runs/evaluation/<name of the model> unless given."}
     )
@@ -109,7 +123,13 @@ class EvaluationArguments:
                 check_prompt(self.label_prompt)
             if self.labels is None:
                 raise ValueError("--label_prompt: expected --labels with it")
-        self.find_patches()
+        if self.find_patches() is not None and self.calibrate is not None:
+            raise ValueError(
+                "--calibrate: expected it without --adaptive_patches and --static_patches, its copy has the "
+                "checkpoint's own patches"
+            )
+        if self.calibrate is not None:
+            self._check_calibrate(Path(self.calibrate))
         for name, least in (("batch_size", 1), ("num_workers", 0), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"--{name}: expected at least {least}, got {getattr(self, name)}")
@@ -119,6 +139,13 @@ class EvaluationArguments:
             raise ValueError(
                 f"expected --num_clips of at least 1 and --num_crops of 1 or 3, got {self.num_clips}, {self.num_crops}"
             )
+
+    def _check_calibrate(self, folder: Path) -> None:
+        check_folder(folder)
+        if folder.is_dir() and any(folder.iterdir()):
+            raise ValueError(f"--calibrate: expected a new folder, got {folder}, which is not empty")
+        if self.dtype != "auto":
+            raise ValueError(f"--calibrate: expected the checkpoint's own precision, got --dtype {self.dtype}")
 
     def find_patches(self) -> AdaptivePatches | None:
         """The patches that are asked for, if any; a ValueError where they are out of their range."""
@@ -133,17 +160,21 @@ class EvaluationArguments:
 
 def evaluate(*, data: DataArguments, evaluation: EvaluationArguments) -> EvaluationReport:
     """
-    Evaluates a classifier on the clips of a split, and writes the report to the output folder.
+    Evaluates a classifier on the clips of a split, writes the report to the output folder, and calibrates the
+    classifier where that is asked for.
 
     Args:
         data: The clips.
         evaluation: The model, the split, and how many clips of a video are averaged.
 
     Raises:
-        ValueError: there are no clips of the split, or the model does not know their labels.
+        ValueError: there are no clips of the split, the model does not know their labels, or they tell no temperature;
+            the report is written then.
         RuntimeError: too many clips cannot be read.
     """
-    return Evaluator(evaluation, data).report()
+    evaluator = Evaluator(evaluation, data)
+    report = evaluator.report()
+    return report if evaluation.calibrate is None else evaluator.calibrate(report)
 
 
 class Evaluator:
@@ -154,6 +185,11 @@ class Evaluator:
         name = Path(arguments.model_name_or_path).resolve().name
         self.output_dir = Path(arguments.output_dir or f"runs/evaluation/{name}")
         labeler = self._load_labeler()
+        if arguments.calibrate is not None and labeler.runtime is not None:
+            raise ValueError(
+                f"--calibrate: expected a checkpoint, got {arguments.model_name_or_path}, which is an export; "
+                "calibrate what it was made from, and export that"
+            )
         self.model, self.processor = labeler.model, labeler.processor
         self.problem_type = self.model.config.problem_type or SINGLE_LABEL
         self.labels, self.label2id = labeler.names, label_indices(self.model.config)
@@ -185,11 +221,13 @@ class Evaluator:
         for num_clips in sorted(self.arguments.num_clips):
             logits, labels, clips = self.predict(num_clips)
             results.append({"num_clips": num_clips, **self.figures(logits, labels, clips)})
+        self.predicted = logits, labels, clips
         references, scores = labels.numpy(), video_scores(logits, self.problem_type).numpy()
         predictions = decide(scores, self.problem_type)
-        confusion = None
+        confusion, by_label = None, scores
         if self.problem_type != MULTI_LABEL:
             confusion = confusion_matrix(references, predictions, labels=range(len(self.labels)))
+            by_label = None
         report = EvaluationReport(
             model=self.arguments.model_name_or_path,
             split=self.arguments.split,
@@ -197,12 +235,40 @@ class Evaluator:
             dataset_name=self._name_of_clips(),
             labels=self.labels,
             results=results,
-            per_class=per_class_table(predictions, references, self.labels),
+            per_class=per_class_table(predictions, references, self.labels, by_label),
             confusion=confusion,
+            reliability=reliability_table(scores, references),
             predictions=self._name_predictions(clips, scores, predictions),
             unreadable=self.unreadable.reasons(),
             output_dir=self.output_dir,
         )
+        report.write()
+        return report
+
+    def calibrate(self, report: EvaluationReport) -> EvaluationReport:
+        """
+        Fits a temperature on the videos of a report, the one that was made last, and writes the model with it; returns
+        the report with what came of that.
+
+        Raises:
+            ValueError: the videos tell none; nothing is written then.
+        """
+        logits, labels, clips = self.predicted
+        of_videos, config = (logits, labels, self.problem_type), cast(FALConfig, self.model.config)
+        old, temperature = config.temperature, fit_temperature(*of_videos)
+        divided = cross_fit(*of_videos, groups_of(clips))
+        calibration = Calibration(
+            temperature=old * temperature,
+            num_videos=len(clips),
+            before=judge(*of_videos),
+            after=judge(divided, labels, self.problem_type),
+            folder=Path(cast(str, self.arguments.calibrate)),
+        )
+        config.temperature = calibration.temperature
+        cast(FALVideoClassifierForVideoClassification, self.model).save_pretrained(calibration.folder)
+        self.processor.save_pretrained(calibration.folder)
+        config.temperature = old
+        report = replace(report, calibration=calibration)
         report.write()
         return report
 
@@ -216,8 +282,10 @@ class Evaluator:
             "num_videos": len(clips),
             **summarize(logits, labels, self.problem_type),
             "accuracy_interval": wilson_interval(int(is_correct.sum()), len(clips)),
+            "calibration_error": calibration_error(scores.numpy(), references),
+            "negative_log_likelihood": negative_log_likelihood(logits, labels, self.problem_type),
         }
-        groups = [clip.group if clip.group is not None else clip.path for clip in clips]
+        groups = groups_of(clips)
         if len(set(groups)) < len(clips):
             figures["accuracy_interval_by_group"] = group_interval(is_correct, groups)
         if self.problem_type != MULTI_LABEL:
@@ -268,3 +336,8 @@ class Evaluator:
         is_read = (labels if labels.ndim == 1 else labels[:, 0]) != IGNORED
         read_clips = [clip for clip, read in zip(self.clips, is_read.tolist(), strict=True) if read]
         return logits[is_read], labels[is_read], read_clips
+
+
+def groups_of(clips: Sequence[LabeledClip]) -> list[str]:
+    """What each clip has in common with others: its group or, where it has none, its video."""
+    return [clip.group if clip.group is not None else clip.path for clip in clips]

@@ -38,7 +38,8 @@ from .recipe import map_views
 # Of the tensor in a file.
 NAME = "features"
 # What of a configuration features do not depend on.
-WITHOUT_EFFECT = ("id2label", "label2id", "label_hierarchy", "label_prompt", "problem_type", "_name_or_path")
+OF_LABELS = ("id2label", "label2id", "label_hierarchy", "label_prompt", "problem_type", "temperature")
+WITHOUT_EFFECT = (*OF_LABELS, "_name_or_path")
 # The weights that they depend on.
 FROZEN_WEIGHTS = ("fal.embeddings.", "fal.layers.")
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -1,9 +1,12 @@
-"""Figures of video classification: one label or several, clip by clip and video by video, with intervals.
+"""
+Figures of video classification: one label or several, clip by clip and video by video, with intervals; and what
+probabilities are worth.
 
 Accuracy, precision, recall and F1 come from `evaluate`; where its metric scripts cannot be had, offline for instance,
 scikit-learn gives the same figures.
 """
 
+import math
 import warnings
 from collections.abc import Sequence
 from functools import cache
@@ -14,7 +17,7 @@ import torch
 from scipy.stats import binomtest
 from sklearn import metrics as sklearn_metrics
 from sklearn.exceptions import UndefinedMetricWarning
-from torch.nn.functional import one_hot
+from torch.nn.functional import logsigmoid, one_hot
 
 from ..labeling.aggregation import MULTI_LABEL, mean_probabilities
 from ..model.label_space import LabelSpace
@@ -23,6 +26,10 @@ from ..model.label_tree import FALLabelTree
 AVERAGES = ("macro", "weighted")
 THRESHOLD = 0.5
 RESAMPLES = 2000
+# Of a reliability diagram (Guo et al., 2017).
+NUM_BINS = 15
+# Videos whose likelihood is computed at once.
+VIDEOS_AT_ONCE = 1024
 
 
 @cache
@@ -157,8 +164,18 @@ def mean_average_precision(scores: np.ndarray, references: np.ndarray) -> float:
     return float(sklearn_metrics.average_precision_score(references[:, present], scores[:, present], average="macro"))
 
 
-def per_class_table(predictions: np.ndarray, references: np.ndarray, labels: Sequence[str]) -> list[dict]:
-    """For each label: `precision`, `recall`, `f1` and `support`, the number of videos that have it."""
+def per_class_table(
+    predictions: np.ndarray, references: np.ndarray, labels: Sequence[str], scores: np.ndarray | None = None
+) -> list[dict]:
+    """
+    For each label: `precision`, `recall`, `f1` and `support`, the number of videos that have it.
+
+    Args:
+        predictions, references: (N,) class indices, or (N, num_labels) of 0 and 1.
+        labels: Their names.
+        scores: (N, num_labels) in [0, 1], of several labels: each then has `average_precision`, None where no video
+            has it, and `calibration_error` too.
+    """
     columns: tuple[np.ndarray, ...]  # without an average; scikit-learn has no hints, and its defaults mislead
     columns = sklearn_metrics.precision_recall_fscore_support(  # pyright: ignore[reportAssignmentType]  # see above
         references,
@@ -168,10 +185,79 @@ def per_class_table(predictions: np.ndarray, references: np.ndarray, labels: Seq
         zero_division=0.0,  # pyright: ignore[reportArgumentType]  # the default, a str, is taken for the type
     )
     names = ("precision", "recall", "f1", "support")
-    return [
+    rows = [
         {"label": label, **{name: column[index].item() for name, column in zip(names, columns, strict=True)}}
         for index, label in enumerate(labels)
     ]
+    if scores is not None:
+        for index, row in enumerate(rows):
+            truth, of_label = references[:, [index]], scores[:, [index]]
+            row["average_precision"] = mean_average_precision(of_label, truth) if truth.any() else None
+            row["calibration_error"] = calibration_error(of_label, truth)
+    return rows
+
+
+def reliability_table(scores: np.ndarray, references: np.ndarray) -> list[dict]:
+    """
+    How often videos are right by how sure the classifier is, in bins of equal width (Guo et al., 2017, section 2).
+
+    Args:
+        scores: (N, num_labels) of the videos, in [0, 1].
+        references: (N,) class indices: the best label's score is looked at, and whether it is true; or 0 and 1,
+            (N, num_labels): every label's score is, and whether that label is there.
+
+    Returns:
+        For each bin, from 0 on: `count`, and unless that is 0 the means `confidence` and `accuracy`, else None.
+    """
+    if references.ndim == 1:
+        confidence, is_right = scores.max(axis=1), scores.argmax(axis=1) == references
+    else:
+        confidence, is_right = scores.ravel(), references.ravel()
+    bins = np.digitize(confidence, np.arange(1, NUM_BINS) / NUM_BINS, right=True)
+    counts, sums = np.bincount(bins, minlength=NUM_BINS), []
+    for values in (confidence, is_right):
+        sums.append(np.bincount(bins, weights=values, minlength=NUM_BINS))
+    return [
+        {
+            "count": count,
+            "confidence": float(sure) / count if count else None,
+            "accuracy": float(right) / count if count else None,
+        }
+        for count, sure, right in zip(counts.tolist(), *sums, strict=True)
+    ]
+
+
+def calibration_error(scores: np.ndarray, references: np.ndarray) -> float:
+    """The expected calibration error (Guo et al., 2017, equation 3), of what [`reliability_table`] takes."""
+    rows = [row for row in reliability_table(scores, references) if row["count"]]
+    total = sum(row["count"] for row in rows)
+    return sum(row["count"] / total * abs(row["accuracy"] - row["confidence"]) for row in rows)
+
+
+def negative_log_likelihood(
+    view_logits: torch.Tensor, labels: torch.Tensor, problem_type: str, *, temperature: float = 1.0
+) -> float:
+    """
+    The mean over videos of -ln p, where p is the score, a mean over views, of what is true: of the video's label; of
+    several labels the mean over these, each of which is there or is not.
+
+    Args:
+        view_logits: (N, views, num_labels).
+        labels: (N,) class indices, or (N, num_labels) of 0 and 1.
+        problem_type: Whether a video has one label.
+        temperature: What logits are divided by.
+    """
+    total = 0.0
+    parts = zip(view_logits.split(VIDEOS_AT_ONCE), labels.split(VIDEOS_AT_ONCE), strict=True)
+    for logits, truth in parts:
+        logits = logits.double() / temperature
+        if problem_type == MULTI_LABEL:
+            logs = logsigmoid(logits * (2 * truth[:, None] - 1))
+        else:
+            logs = logits.log_softmax(dim=-1).gather(-1, truth[:, None, None].expand(-1, logits.shape[1], 1))
+        logs = logs.logsumexp(dim=1) - math.log(logs.shape[1])  # of the mean over views
+        total -= logs.mean(dim=-1).sum().item()
+    return total / len(labels)
 
 
 def wilson_interval(correct: int, total: int) -> tuple[float, float]:

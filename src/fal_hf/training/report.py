@@ -11,6 +11,7 @@ import numpy as np
 from huggingface_hub import EvalResult, ModelCardData
 from PIL import Image, ImageDraw, ImageFont
 
+from .calibration import Calibration
 from .data import LabeledClip
 
 CELL_PIXELS = 64
@@ -49,12 +50,15 @@ class EvaluationReport:
         labels: The names of the labels, in the order of the model's scores.
         results: The figures for each number of clips of a video, with 95 % intervals, and with a hierarchy `levels`,
             as `summarize_levels` has them. What follows is of the most.
-        per_class: For each label: `precision`, `recall`, `f1` and `support`, the number of videos that have it.
+        per_class: For each label: `precision`, `recall`, `f1` and `support`, the number of videos that have it; where
+            videos have several labels also `average_precision`, None for a label of no video, and `calibration_error`.
         confusion: (num_labels, num_labels) videos, a row for each true label, a column for each predicted one; None
             where videos have several labels.
+        reliability: How often videos are right by how sure the model is, as `reliability_table` has it.
         predictions: What is said of each video.
         unreadable: Why videos were left out, by path and start in seconds.
         output_dir: Where [`EvaluationReport.write`] writes.
+        calibration: The temperature that was fitted, where that was asked for.
     """
 
     model: str
@@ -65,9 +69,11 @@ class EvaluationReport:
     results: list[dict]
     per_class: list[dict]
     confusion: np.ndarray | None
+    reliability: list[dict]
     predictions: list[Prediction]
     unreadable: dict[tuple[str, float], str]
     output_dir: Path
+    calibration: Calibration | None = None
 
     @property
     def accuracy(self) -> float:
@@ -86,6 +92,8 @@ class EvaluationReport:
             "labels": self.labels,
             "results": self.results,
             "per_class": self.per_class,
+            "reliability": self.reliability,
+            **({} if self.calibration is None else {"calibration": self.calibration.to_dict()}),
             "unreadable": [{"path": path, "reason": reason} for (path, _), reason in self.unreadable.items()],
         }
 
@@ -144,7 +152,13 @@ class EvaluationReport:
             low, high = last["accuracy_interval_by_group"]
             what = f"with {last['num_clips']} clips, 95 % interval where whole groups are drawn"
             lines.append(f"{what}: {low:.3f} to {high:.3f}")
-        for name in ("top5_accuracy", "mean_average_precision", "majority_share"):
+        for name in (
+            "top5_accuracy",
+            "mean_average_precision",
+            "majority_share",
+            "calibration_error",
+            "negative_log_likelihood",
+        ):
             if name in last:
                 lines.append(f"{name.replace('_', ' ')}: {last[name]:.3f}")
         if "levels" in last:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 from accelerate import PartialState
+from accelerate.logging import get_logger
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import PreTrainedConfig
@@ -26,6 +27,8 @@ from ..model.modeling_fal import FALVideoClassifierForVideoClassification
 from ..model.patch_layout import AdaptivePatches
 from ..model.video_processing_fal import FALVideoProcessor
 from .data import SINGLE_LABEL, label_indices, named_option, refuse_empty
+
+logger = get_logger(__name__)
 
 LORA_TARGETS = r"(.*\.)?fal\.layers\..*\.(qkv|o_proj)"
 # What `--freeze` takes beside a number of blocks: both train the same, features are computed once.
@@ -206,7 +209,8 @@ def build_model(
     """
     The classifier for these labels. A checkpoint of the same labels keeps its head and their order; another head is
     drawn anew, and so are the weights of labels as tokens where the arguments or other labels change these. A head of
-    similarity stays, and is given the embeddings of other labels.
+    similarity stays, and is given the embeddings of other labels. A temperature that calibrated a checkpoint is of no
+    use to other weights, and becomes 1.
 
     Raises:
         ValueError: weights other than those are missing or of another shape, the arguments contradict one another, or
@@ -216,7 +220,13 @@ def build_model(
     is_open = old.classifier_type == "similarity"
     if arguments.label_prompt is not None and not is_open:
         raise ValueError("--label_prompt: expected classifier_type similarity with it, got a head of its own labels")
-    fields: dict[str, Any] = {"problem_type": problem_type}
+    fields: dict[str, Any] = {"problem_type": problem_type, "temperature": FALConfig.temperature}
+    if old.temperature != FALConfig.temperature:
+        PartialState()  # the logger asks for it
+        logger.warning(
+            f"temperature: {old.temperature:g}, of the checkpoint's calibration, becomes {FALConfig.temperature:g}; "
+            "calibrate what is trained by `fal evaluate --calibrate`"
+        )
     if arguments.drop_path_rate is not None:
         fields["drop_path_rate"] = arguments.drop_path_rate
     if arguments.adaptive_patches is not None:
