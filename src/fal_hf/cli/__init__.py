@@ -10,10 +10,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from . import convert, embed, evaluate, explain, export, label, similar, train, watch
+from . import convert, embed, embedding_map, evaluate, explain, export, label, similar, train, watch
 from .arguments import UsageError, describe_error
 
-COMMANDS = (label, watch, explain, embed, similar, train, evaluate, convert, export)
+COMMANDS = (label, watch, explain, embed, similar, embedding_map, train, evaluate, convert, export)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -13,6 +13,8 @@ PAPER_SCALES = (0.6, 0.8, 1.0, 1.2, 1.4)
 STATIC_LEVELS = 6.0
 # How explanations are made; the default comes first.
 EXPLANATION_METHODS = ("gradient", "rollout")
+# How collections become maps, in words; the default comes first.
+MAP_METHODS = {"tsne": "Drawn by t-SNE", "pca": "Drawn by the two directions in which embeddings differ most (PCA)"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,4 +103,13 @@ class Timeline:
             raise ValueError(f"min_seconds: expected a number of at least 0, got {self.min_seconds}")
 
 
-__all__ = ["EXPLANATION_METHODS", "PAPER_SCALES", "STATIC_LEVELS", "Timeline", "Views", "check_levels", "read_parents"]
+__all__ = [
+    "EXPLANATION_METHODS",
+    "MAP_METHODS",
+    "PAPER_SCALES",
+    "STATIC_LEVELS",
+    "Timeline",
+    "Views",
+    "check_levels",
+    "read_parents",
+]

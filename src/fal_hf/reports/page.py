@@ -28,19 +28,22 @@ def check_page(path: str | os.PathLike) -> None:
     check_folder(Path(path).parent)
 
 
-def write_page(path: str | os.PathLike, template: str, **values: Any) -> None:
+def write_page(path: str | os.PathLike, template: str, *, script: str = "sort_tables.js", **values: Any) -> None:
     """
     Writes a page.
 
     Args:
         path: The file; its folder is made where it is missing.
         template: The name of a file in `templates`.
+        script: The name of another, the only script that runs in the page.
         values: What the template names. Texts are escaped; bytes of a name that are no UTF-8 are written as `\\udcff`.
 
     Raises:
         OSError: the file cannot be written; what was there before still is.
     """
-    page = _environment().get_template(template).render(**values)
+    code = (TEMPLATES / script).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode("ascii")
+    page = _environment().get_template(template).render(**values, script=Markup(code), script_hash=f"sha256-{digest}")
     with whole_file(Path(path)) as file:
         file.write(page)
 
@@ -59,9 +62,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = (TEMPLATES / "sort_tables.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    environment.globals |= {"script": Markup(script), "script_hash": f"sha256-{digest}"}
     environment.filters["percent"] = percent
     return environment
 
