@@ -18,8 +18,8 @@ from ..model.video_info import WHOLE, Stretch
 from .page import SUFFIXES, data_uri, write_page
 from .thumbnails import thumbnails
 
-# Distances in a plane mean nothing among so few.
-LEAST_POINTS = 4
+# Fewer have no neighbors to keep: they stand in the plane in which they differ most.
+LEAST_FOR_TSNE = 4
 # Of t-SNE: about how many neighbors of a point are near it in the plane, too (van der Maaten and Hinton 2008).
 PERPLEXITY = 30
 # Ten that differ to people who see no red or no green as well, on white and on black; the last is that of all others.
@@ -88,13 +88,13 @@ def place_points(embeddings: np.ndarray, *, method: str = "tsne", seed: int = 0)
         `(N, 2)` float64 in [0, 1], the same for the same versions of packages and machine.
 
     Raises:
-        ValueError: there are fewer than four of them, or there is no such method.
+        ValueError: there are none, or there is no such method.
         ImportError: scikit-learn is missing.
     """
     if method not in MAP_METHODS:
         raise ValueError(f"method: expected {' or '.join(MAP_METHODS)}, got {method!r}")
-    if len(embeddings) < LEAST_POINTS:
-        raise ValueError(f"expected at least {LEAST_POINTS} embeddings for a map, got {len(embeddings)}")
+    if len(embeddings) == 0:
+        raise ValueError("expected embeddings for a map, got none: all videos of the collection have failed")
     try:
         from sklearn.decomposition import PCA
         from sklearn.manifold import TSNE
@@ -104,7 +104,7 @@ def place_points(embeddings: np.ndarray, *, method: str = "tsne", seed: int = 0)
     directions = embeddings / np.maximum(lengths, np.finfo(np.float32).tiny)
     if np.ptp(directions, axis=0).max() == 0:
         return np.full((len(directions), 2), 0.5)
-    if method == "pca":
+    if method == "pca" or len(directions) < LEAST_FOR_TSNE:
         places = PCA(2, random_state=seed).fit_transform(directions)
     else:
         perplexity = min(PERPLEXITY, (len(directions) - 1) / 3)
