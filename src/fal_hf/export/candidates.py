@@ -7,12 +7,10 @@ from typing import Any
 from ..runtimes.formats import Format, Precision
 
 # What stays in float32 beside int8: first what reads pixels and what scores, which cost little, then what the second
-# Linear of an MLP reads, whose largest numbers are far from the others.
+# Linear of an MLP reads, whose largest numbers are far from the others; at last the blocks at both ends, where
+# rounding does most.
 KEPT = ("embeddings", "classifier", "label_head")
-FLOAT_LINEARS = {
-    "embeddings and heads": KEPT,
-    "embeddings, heads and the second Linears of the MLPs": (*KEPT, r"mlp\.fc2$"),
-}
+SECOND_LINEARS = r"mlp\.fc2$"
 # What else can be chosen. For OpenVINO, how much of the difficulty SmoothQuant moves from what Linears read to their
 # weights; for ONNX Runtime, of how many bits weights are: products of signed ones of eight overflow on processors
 # without VNNI, and those of unsigned ones take longer where it is there.
@@ -49,15 +47,22 @@ class Candidate:
         return ", ".join([self.name, *(f"{name}: {value}" for name, value in self.settings.items())])
 
 
-def list_candidates(format: Format, precision: Precision) -> list[Candidate]:
-    """The ways to make a runtime, by falling speed."""
+def list_candidates(format: Format, precision: Precision, *, num_layers: int) -> list[Candidate]:
+    """The ways to make a runtime of a model of so many blocks, by falling speed."""
     if precision != "int8":
         return [Candidate(format=format, precision=precision)]
+    more = (*KEPT, SECOND_LINEARS)
+    ends = rf"layers\.(0|{num_layers - 1})\."
+    float_linears = {
+        "embeddings and heads": KEPT,
+        "embeddings, heads and the second Linears of the MLPs": more,
+        "embeddings, heads, the second Linears of the MLPs, the first and the last block": (*more, ends),
+    }
     return [
         Candidate(
             format=format, precision=precision, float_linears=patterns, settings={"in float32": kept, **settings}
         )
-        for settings, (kept, patterns) in product(SETTINGS[format], FLOAT_LINEARS.items())
+        for (kept, patterns), settings in product(float_linears.items(), SETTINGS[format])
     ]
 
 

@@ -190,7 +190,7 @@ class RuntimeMaker:
     ) -> Iterator[Attempt]:
         """Tries one way after the other until one is enough; with `force` the nearest is kept where none is."""
         attempts = []
-        for candidate in list_candidates(format, precision):
+        for candidate in list_candidates(format, precision, num_layers=self.model.config.num_hidden_layers):
             on_start(candidate)
             record = self.write(candidate)
             attempts.append(self.compare(candidate, record))
