@@ -23,4 +23,5 @@ def test_in_int8_what_reads_pixels_and_what_scores_is_kept_and_then_more(format,
     assert kept[1] - kept[0] == {name for name in list_linears(model) if name.endswith("fc2")}
     ends = {name for name in list_linears(model) if "layers.0." in name or "layers.2." in name}
     assert kept[2] == kept[1] | ends and len(kept[2]) < len(list_linears(model))
+    assert len(list_candidates(format, "int8", num_layers=2)) == number * 2 // 3, "expected blocks that are in int8"
     assert str(candidates[0]).startswith(f"{format}-int8, in float32: embeddings and heads")

@@ -56,8 +56,12 @@ def list_candidates(format: Format, precision: Precision, *, num_layers: int) ->
     float_linears = {
         "embeddings and heads": KEPT,
         "embeddings, heads and the second Linears of the MLPs": more,
-        "embeddings, heads, the second Linears of the MLPs, the first and the last block": (*more, ends),
     }
+    if num_layers > 2:  # else no block would be left
+        float_linears["embeddings, heads, the second Linears of the MLPs, the first and the last block"] = (
+            *more,
+            ends,
+        )
     return [
         Candidate(
             format=format, precision=precision, float_linears=patterns, settings={"in float32": kept, **settings}
