@@ -1,5 +1,7 @@
 """Frames as video files."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from media_files import moving_frames
@@ -22,6 +24,12 @@ def test_frames_are_read_as_they_were_written(tmp_path):
         axis=(2, 3, 4)
     )  # of each read with each written
     assert differences.argmin(axis=1).tolist() == list(range(12)) and differences.diagonal().max() < 12
+
+
+def test_frames_may_last_longer_than_a_second(tmp_path):
+    write_video(tmp_path / "video.mp4", moving_frames(12), frame_rate=Fraction(15, 16))
+    info = probe(tmp_path / "video.mp4")
+    assert info.num_frames == 12 and info.duration_seconds == pytest.approx(12.8)
 
 
 @pytest.mark.parametrize(
