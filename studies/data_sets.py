@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from unittest import mock
@@ -27,6 +28,7 @@ sys.path += [str(ROOT / "examples" / "camera_motion"), str(ROOT / "examples" / "
 
 import surveillance_manifest  # of the examples, like those below
 from clips import FRAME_INTERVAL_SECONDS, NUM_FRAMES
+from compare import render_files
 from rendering import draw_shot, edge_speed, load_photo, render_frames, split_photographs, without_distractions
 
 PHOTOS = Path(os.environ.get("FAL_PHOTOS", "../shared/photos"))
@@ -76,7 +78,15 @@ def draw_camera(rng: np.random.Generator, label: str, photos: Sequence[Path]) ->
             return render_frames(shot, photo, times, size=(SIDE, SIDE))
 
 
-def write_clips(folder: Path, draw: Draw, labels: Sequence[str], *, count: int, seed: int) -> None:
+def write_clips(
+    folder: Path,
+    draw: Draw,
+    labels: Sequence[str],
+    *,
+    count: int,
+    seed: int,
+    frame_rate: int | Fraction = FRAME_RATE,
+) -> None:
     """Writes `folder`/<label>/<number>.mp4, `count` of each label, where they are not there yet."""
     rng = np.random.default_rng(seed)
     for label in labels:
@@ -84,7 +94,7 @@ def write_clips(folder: Path, draw: Draw, labels: Sequence[str], *, count: int, 
         for index in tqdm(range(count), desc=f"rendering {folder.name}/{label}", disable=None):
             frames, path = draw(rng, label), folder / label / f"{index:04d}.mp4"
             if not path.exists():
-                write_video(path, frames, frame_rate=FRAME_RATE, preset="veryfast")
+                write_video(path, frames, frame_rate=frame_rate, preset="veryfast")
 
 
 def make_order(folder: Path, setting: Setting) -> DataArguments:
@@ -99,6 +109,12 @@ def make_camera_motion(folder: Path, setting: Setting) -> DataArguments:
         draw = partial(draw_camera, photos=photos[part])
         write_clips(folder / part, draw, MOTIONS, count=count, seed=1 + seed)
     return two_folders(folder)
+
+
+def make_camera_files(folder: Path, *, per_label: int, seed: int) -> None:
+    """Writes `folder`/manifest.jsonl and H.264 files of all motions that the package's checkpoint names, rendered from
+    photographs that it never saw, where they are not there yet."""
+    render_files(split_photographs(PHOTOS)["test"], folder, per_label=per_label, seed=seed)
 
 
 def two_folders(folder: Path) -> DataArguments:

@@ -64,7 +64,13 @@ def train_small(
 
 
 def train_on(
-    name: str, files: Path, setting: Setting, *, seed: int, changes: Mapping[str, Value] | None = None
+    name: str,
+    files: Path,
+    setting: Setting,
+    *,
+    seed: int,
+    changes: Mapping[str, Value] | None = None,
+    data: DataArguments | None = None,
 ) -> TrainingResult:
     """
     Trains a small model from nothing on a data set, on the CPU.
@@ -74,6 +80,7 @@ def train_on(
         files: The folder of the study.
         seed: Of the model's first weights and of the order of clips.
         changes: The fields of the configuration that differ from `SMALL`.
+        data: Its clips, where they are not those of `make_clips`.
     """
     data_set, changes = DATA_SETS[name], changes or {}
     folder = files / "-".join([name, setting, *map(str, changes.values()), str(seed)])
@@ -84,19 +91,25 @@ def train_on(
     )
     result, _ = train_small(
         folder,
-        make_clips(files, setting, name),
-        ModelArguments(
-            model_name_or_path=str(folder / "start"),
-            num_frames=NUM_FRAMES,
-            image_size=data_set.side,
-            frame_interval_seconds=FRAME_INTERVAL_SECONDS,
-            eval_num_clips=data_set.num_views,
-        ),
+        data or make_clips(files, setting, name),
+        model_arguments(name, folder / "start"),
         epochs=EPOCHS[setting],
         seed=seed,
         use_cpu=True,
     )
     return result
+
+
+def model_arguments(name: str, start: Path) -> ModelArguments:
+    """A model that starts from a folder and sees the clips of a data set."""
+    data_set = DATA_SETS[name]
+    return ModelArguments(
+        model_name_or_path=str(start),
+        num_frames=NUM_FRAMES,
+        image_size=data_set.side,
+        frame_interval_seconds=FRAME_INTERVAL_SECONDS,
+        eval_num_clips=data_set.num_views,
+    )
 
 
 def write_start(folder: Path, config: FALConfig, *, seed: int) -> None:

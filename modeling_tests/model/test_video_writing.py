@@ -1,5 +1,7 @@
 """Frames as video files."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from media_files import moving_frames
@@ -25,6 +27,12 @@ def test_a_film_plays_while_it_comes(tmp_path):
     write_video(tmp_path / "video.mp4", moving_frames(12), frame_rate=8)
     data = (tmp_path / "video.mp4").read_bytes()
     assert 0 < data.find(b"moov") < data.find(b"mdat")  # where everything is, before it
+
+
+def test_frames_may_last_longer_than_a_second(tmp_path):
+    write_video(tmp_path / "video.mp4", moving_frames(12), frame_rate=Fraction(15, 16))
+    info = probe(tmp_path / "video.mp4")
+    assert info.num_frames == 12 and info.duration_seconds == pytest.approx(12.8)
 
 
 @pytest.mark.parametrize(

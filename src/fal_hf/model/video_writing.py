@@ -1,6 +1,7 @@
 """Frames to video files, for clips that are rendered or come as arrays."""
 
 import shutil
+from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,7 +10,7 @@ import numpy as np
 
 
 def write_video(
-    path: str | Path, frames: np.ndarray, *, frame_rate: int, crf: int = 18, preset: str = "medium"
+    path: str | Path, frames: np.ndarray, *, frame_rate: int | Fraction, crf: int = 18, preset: str = "medium"
 ) -> None:
     """
     Writes frames as an H.264 MP4 file, which plays in browsers while it comes.
@@ -17,7 +18,7 @@ def write_video(
     Args:
         path: The file; its folder exists.
         frames: (N, H, W, 3) uint8 RGB, H and W even.
-        frame_rate: Frames a second.
+        frame_rate: Frames a second, a fraction where that is no whole number.
         crf: x264's constant rate factor: 18 is visually lossless, 35 is coarse.
         preset: x264's preset: "veryfast" is fast, "medium" makes smaller files.
 
