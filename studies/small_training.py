@@ -77,17 +77,15 @@ def train_on(
     """
     data_set, changes = DATA_SETS[name], changes or {}
     folder = files / "-".join([name, setting, *map(str, changes.values()), str(seed)])
-    write_start(
-        folder / "start",
-        FALConfig.from_preset("fal-small", **{**SMALL, **changes}, num_frames=NUM_FRAMES, image_size=data_set.side),
-        seed=seed,
-    )
+    fields = {**SMALL, "num_frames": NUM_FRAMES, **changes}
+    config = FALConfig.from_preset("fal-small", **fields, image_size=data_set.side)
+    write_start(folder / "start", config, seed=seed)
     result, _ = train_small(
         folder,
         make_clips(files, setting, name),
         ModelArguments(
             model_name_or_path=str(folder / "start"),
-            num_frames=NUM_FRAMES,
+            num_frames=config.num_frames,
             image_size=data_set.side,
             frame_interval_seconds=FRAME_INTERVAL_SECONDS,
             eval_num_clips=data_set.num_views,
