@@ -3,8 +3,8 @@ these models look (paper, section 4.16 and its figures 1 and 2).
 
     python studies/features.py
 
-Small models are trained from nothing on each data set. The image Transformer sees a single frame of a clip, in training
-too; its features of a clip are the mean over eight frames.
+Small models are trained from nothing on each data set. The image Transformer sees a single frame of a clip, in
+training too; its features of a clip are the mean over eight frames.
 """
 
 import base64
@@ -156,14 +156,11 @@ def draw_map(panel: Axes, points: Mapping[str, list]) -> None:
 
 
 def draw_heat(panel: Axes, row: pandas.Series) -> None:
-    """Frames side by side, in red where the model looks."""
-    frames = unpack_frames(row["frames"])
-    heat = np.concatenate(json.loads(row["heat"]), axis=1).astype(float)
-    extent = (0, frames.shape[1], frames.shape[0], 0)
-    panel.imshow(frames, cmap="gray", extent=extent, vmin=0, vmax=255)
-    panel.imshow(
-        np.ones_like(heat), cmap="autumn_r", extent=extent, vmin=0, vmax=1, alpha=0.6 * heat / max(heat.max(), 1)
-    )
+    """Frames side by side, bright where the model looks."""
+    frames, heat = unpack_frames(row["frames"]), np.concatenate(json.loads(row["heat"]), axis=1)
+    height, width = (pixels // patches for pixels, patches in zip(frames.shape, heat.shape, strict=True))
+    light = 0.2 + 0.8 * (heat / max(heat.max(), 1)).repeat(height, axis=0).repeat(width, axis=1)
+    panel.imshow(frames * light, cmap="gray", vmin=0, vmax=255)
     panel.grid(False)
 
 
@@ -176,8 +173,8 @@ def tell(table: pandas.DataFrame) -> str:
         [
             *lines,
             f"Features are compared by their cosine: test clips with the {NEIGHBORS} nearest training clips, and with "
-            "one another. In the plot a dot is a test clip of the first seed, placed by t-SNE, which keeps neighbors and "
-            "not distances; below it a clip's frames, the redder the more of its embedding is from there (rollout).",
+            "one another. In the plot a dot is a test clip of the first seed, placed by t-SNE, which keeps neighbors "
+            "and not distances; below it a clip's frames, brighter where more of its embedding is from (rollout).",
             "",
         ]
     )

@@ -316,7 +316,7 @@ def claim_lines(table: pandas.DataFrame) -> list[str]:
         for (name, (unit, is_more_better)), paper in zip(FIGURES.items(), said, strict=True):
             pair = [rows_of(table, DIVIDED), rows_of(table, other)]
             if any(rows[name].isna().any() for rows in pair):
-                lines.append(f"| {other} | {unit} | {paper} | | not measured |")
+                lines.append(f"| {other} | {unit} | {paper} |  | not measured |")
                 continue
             difference = mean_difference(*(pair if is_more_better else pair[::-1]), name)
             lines.append(f"| {other} | {unit} | {paper} | {difference} | {difference.verdict} |")
