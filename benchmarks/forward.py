@@ -105,22 +105,33 @@ def timed(step: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
-def extra_mib(step: Callable[[], object]) -> float | None:
+def extra_mib(step: Callable[[], object], device: str) -> float | None:
     """Peak memory of a call on top of what was there, in MiB; on the CPU from Linux' counters, None elsewhere."""
-    gc.collect()
-    if torch.cuda.is_available():
+    before = held_mib(device)
+    if before is None:
+        return None
+    if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
         step()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
+        return torch.cuda.max_memory_allocated() / 2**20 - before
     try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # gives freed memory back, so that it counts when it is used again
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     except OSError:
         return None
-    before = resident_kib("VmRSS")
     step()
-    return (resident_kib("VmHWM") - before) / 1024
+    return resident_kib("VmHWM") / 1024 - before
+
+
+def held_mib(device: str) -> float | None:
+    """Memory that is in use, in MiB: of tensors on the GPU, of this process on the CPU, where Linux counts it."""
+    gc.collect()
+    if device == "cuda":
+        return torch.cuda.memory_allocated() / 2**20
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # gives freed memory back, so that it counts when it is used again
+        return resident_kib("VmRSS") / 1024
+    except OSError:
+        return None
 
 
 def resident_kib(field: str) -> int:
@@ -166,7 +177,7 @@ def measure(case: Case, *, batch_size: int, repeats: int, device: str) -> dict[s
     steps = {name: make_step(model, case, pixel_values) for name, model in models.items()}
     for step in steps.values():
         step()
-    extra = {name: extra_mib(step) for name, step in steps.items()}
+    extra = {name: extra_mib(step, device) for name, step in steps.items()}
     seconds = {name: [] for name in steps}
     for _ in range(repeats):
         for name, step in steps.items():

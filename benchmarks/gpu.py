@@ -83,7 +83,7 @@ def add(figures: Figures, about: dict, rate: float, reference: float | None, sec
         clips_per_second=rate,
         by_TimeSformer=None if reference is None else rate / reference,
         share_of_peak=rate * seconds_at_peak,
-        extra_MiB=extra_mib(lambda: model(clips)),
+        extra_MiB=extra_mib(lambda: model(clips), clips.device.type),
     )
 
 

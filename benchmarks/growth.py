@@ -43,8 +43,8 @@ import sys
 from transformers.utils import logging
 from fal_hf import VideoLabeler
 logging.disable_progress_bar()
-checkpoint, video, count = sys.argv[1:]
-labeler = VideoLabeler.from_pretrained(checkpoint, num_clips=1, device="cpu")
+checkpoint, video, count, device = sys.argv[1:]
+labeler = VideoLabeler.from_pretrained(checkpoint, num_clips=1, device=device)
 labeler(video)
 print("ready", flush=True)
 sys.stdin.readline()
@@ -85,7 +85,7 @@ def measure_sizes(figures: Figures, options: argparse.Namespace) -> None:
             model = FALVideoClassifierForVideoClassification(config).eval()
             clip = torch.randn(clip_shape(config))
             with torch.inference_mode():
-                extra = extra_mib(lambda model=model, clip=clip: model(clip))
+                extra = extra_mib(lambda model=model, clip=clip: model(clip), "cpu")
             seconds = time_batch(model, clip, runs=options.runs)
             rate = gflop / seconds
             figures.add("sizes", **case, seconds=seconds, extra_MiB=extra, GFLOP=gflop, GFLOP_per_second=rate)
@@ -109,15 +109,22 @@ def measure_batches(figures: Figures, options: argparse.Namespace) -> None:
 
 def measure_streams(figures: Figures, options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as name:
-        checkpoint, video = Path(name, "checkpoint"), Path(name, "10s.mp4")
-        FALVideoClassifierForVideoClassification(FALConfig.from_preset(options.preset)).save_pretrained(checkpoint)
-        FALVideoProcessor().save_pretrained(checkpoint)
-        write_short(video, seconds=10)
-        command = [sys.executable, "-c", STREAM, str(checkpoint), str(video), str(options.stream_clips)]
+        command = make_stream(Path(name), FALConfig.from_preset(options.preset), clips=options.stream_clips)
         for count in options.streams:
             seconds = time_streams(command, count)
             rate = count * options.stream_clips / seconds
             figures.add("streams", streams=count, seconds=seconds, clips_per_second_in_all=rate)
+
+
+def make_stream(folder: Path, config: FALConfig, *, clips: int, device: str = "cpu") -> list[str]:
+    """Writes a model and a file to label, and returns the command of a stream that labels so many clips of it."""
+    checkpoint, video = folder / "checkpoint", folder / "10s.mp4"
+    FALVideoClassifierForVideoClassification(config).save_pretrained(checkpoint)
+    side = config.image_size
+    processor = FALVideoProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+    processor.save_pretrained(checkpoint)
+    write_short(video, seconds=10)
+    return [sys.executable, "-c", STREAM, str(checkpoint), str(video), str(clips), device]
 
 
 def time_streams(command: list[str], count: int) -> float:

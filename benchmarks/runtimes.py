@@ -22,8 +22,8 @@ from transformers.utils import logging
 
 from fal_hf import FALVideoClassifierForVideoClassification
 from fal_hf.export.candidates import list_candidates
-from fal_hf.export.writers import WRITERS
-from fal_hf.runtimes.formats import FORMATS, PRECISIONS, PRECISIONS_OF
+from fal_hf.export.writers import WRITERS, GraphWriter, TorchWriter
+from fal_hf.runtimes.formats import FORMATS, PRECISIONS, PRECISIONS_OF, Format, Precision
 from fal_hf.runtimes.loading import load_runtime
 from fal_hf.runtimes.runtime_folder import RuntimeFolder, RuntimeRecord
 from fal_hf.runtimes.trial import clip_size
@@ -60,6 +60,21 @@ def time_pairs(model, timesformer, *, runs: int) -> tuple[float, float]:
     return statistics.median(seconds[1:]), statistics.median(ratios[1:])
 
 
+def write_runtime(
+    writer: TorchWriter | GraphWriter, format: Format, precision: Precision, folder: Path
+) -> RuntimeRecord:
+    """Writes below `folder` the runtime that promises to be the fastest one of a precision."""
+    candidate = list_candidates(format, precision)[0]
+    record = RuntimeRecord(format=format, precision=precision, float_linears=writer.float_linears(candidate))
+    writer.write(candidate, folder / record.name)
+    return record
+
+
+def size_mib(folder: Path) -> float:
+    """Of the files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
+
+
 def measure(figures: Figures, options: argparse.Namespace, folder: Path) -> None:
     timesformer, fal = build_models(options, folder / "timesformer")
     seconds, ratio = time_pairs(fal, timesformer, runs=options.runs)
@@ -72,15 +87,13 @@ def measure(figures: Figures, options: argparse.Namespace, folder: Path) -> None
         for precision in options.precision:
             if precision not in PRECISIONS_OF[format]:
                 continue
-            candidate = list_candidates(format, precision)[0]
-            record = RuntimeRecord(format=format, precision=precision, float_linears=writer.float_linears(candidate))
             began = time.perf_counter()
-            writer.write(candidate, folder / record.name)
+            record = write_runtime(writer, format, precision, folder)
             written = time.perf_counter() - began
             model = load_runtime(RuntimeFolder(folder, "", (record,)), record)
             seconds, ratio = time_pairs(model, timesformer, runs=options.runs)
-            size = sum(path.stat().st_size for path in (folder / record.name).rglob("*") if path.is_file())
-            about = {"seconds_a_clip": seconds, "TimeSformer_by_it": ratio, "MiB_of_files": size / 2**20}
+            size = size_mib(folder / record.name)
+            about = {"seconds_a_clip": seconds, "TimeSformer_by_it": ratio, "MiB_of_files": size}
             figures.add("runtimes", runtime=record.name, **about, seconds_to_write=written)
         del writer
 

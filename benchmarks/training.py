@@ -105,7 +105,7 @@ def measure_models(figures: Figures, args: argparse.Namespace) -> None:
     seconds = {name: [] for name in models}
     for model in models.values():
         train(model, args)
-    peaks = {name: extra_mib(lambda model=model: train(model, args)) for name, model in models.items()}
+    peaks = {name: extra_mib(lambda model=model: train(model, args), args.device) for name, model in models.items()}
     for _ in range(args.turns):
         for name, model in models.items():
             seconds[name] += train(model, args)

@@ -16,7 +16,13 @@ class Mean:
     half_width: float
 
     def __str__(self) -> str:
-        return f"{self.value:.1f}" if isnan(self.half_width) else f"{self.value:.1f} ± {self.half_width:.1f}"
+        return format(self)
+
+    def __format__(self, spec: str) -> str:
+        """Both numbers as the specification says; with one digit unless it says anything."""
+        spec = spec or ".1f"
+        value = format(self.value, spec)
+        return value if isnan(self.half_width) else f"{value} ± {format(self.half_width, spec)}"
 
     @property
     def verdict(self) -> str:

@@ -84,15 +84,13 @@ def train_on(
     """
     data_set, changes = DATA_SETS[name], changes or {}
     folder = files / "-".join([name, setting, *map(str, changes.values()), str(seed)])
-    write_start(
-        folder / "start",
-        FALConfig.from_preset("fal-small", **{**SMALL, **changes}, num_frames=NUM_FRAMES, image_size=data_set.side),
-        seed=seed,
-    )
+    fields = {**SMALL, "num_frames": NUM_FRAMES, **changes}
+    config = FALConfig.from_preset("fal-small", **fields, image_size=data_set.side)
+    write_start(folder / "start", config, seed=seed)
     result, _ = train_small(
         folder,
         data or make_clips(files, setting, name),
-        model_arguments(name, folder / "start"),
+        model_arguments(name, folder / "start", num_frames=config.num_frames),
         epochs=EPOCHS[setting],
         seed=seed,
         use_cpu=True,
@@ -100,12 +98,12 @@ def train_on(
     return result
 
 
-def model_arguments(name: str, start: Path) -> ModelArguments:
-    """A model that starts from a folder and sees the clips of a data set."""
+def model_arguments(name: str, start: Path, *, num_frames: int = NUM_FRAMES) -> ModelArguments:
+    """A model that starts from a folder and sees the clips of a data set, so many frames of each."""
     data_set = DATA_SETS[name]
     return ModelArguments(
         model_name_or_path=str(start),
-        num_frames=NUM_FRAMES,
+        num_frames=num_frames,
         image_size=data_set.side,
         frame_interval_seconds=FRAME_INTERVAL_SECONDS,
         eval_num_clips=data_set.num_views,
