@@ -7,7 +7,7 @@ SAMPLE := runs/sample.mp4
 VIDEO ?= $(SAMPLE)
 COUNT ?= 200
 SEED ?= 0
-STUDIES := schemes positions cost clips_and_crops long_videos robustness production features
+STUDIES := schemes cnn_baseline cost data_scale positions clips_and_crops long_videos robustness production features
 # A process a core; the tests of a file stay together, for some go on where the one before them ended.
 PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadfile
 

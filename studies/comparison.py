@@ -33,12 +33,11 @@ def make_all_clips(files: Path, setting: Setting) -> None:
 
 
 def draw_kinds(table: pandas.DataFrame) -> Figure:
-    """A panel a data set: a dot a model, and the mean of each kind."""
-    names = table["data"].unique()
+    """A panel a data set: a dot a model, and the mean of each kind; a kind that is not measured there has none."""
+    names, kinds = table["data"].unique(), table["model"].unique()[::-1]
     figure, panels = pyplot.subplots(1, len(names), sharey=True, squeeze=False)
     for panel, name in zip(panels[0], names, strict=True):
         rows = table[table["data"] == name]
-        kinds = rows["model"].unique()[::-1]
         for place, kind in enumerate(kinds):
             values = rows.loc[rows["model"] == kind, "accuracy_percent"]
             panel.plot(values, [place] * len(values), "o", color="C0", alpha=0.4, markersize=4)
@@ -72,17 +71,27 @@ def claim_lines(table: pandas.DataFrame, best: str, paper: Mapping[str, str]) ->
         best: The kind that the paper says is the best one.
         paper: By how many points, for each of the others.
     """
-    names = table["data"].unique()
-    lines = [f"| {best} beside | in the paper | " + " | ".join(DATA_SETS[name].title for name in names) + " |"]
-    lines.append("| --- " * (2 + len(names)) + "|")
+    lines = claim_head(table, f"{best} beside")
     for kind in (kind for kind in paper if kind in set(table["model"])):
-        cells = []
-        for name in names:
-            rows = table[table["data"] == name]
-            difference = mean_difference(rows[rows["model"] == best], rows[rows["model"] == kind], "accuracy_percent")
-            cells.append(f"{difference}: {difference.verdict}")
-        lines.append(f"| {kind} | {paper[kind]} | " + " | ".join(cells) + " |")
+        lines.append(f"| {kind} | {paper[kind]} | " + " | ".join(difference_cells(table, best, kind)) + " |")
     return lines
+
+
+def claim_head(table: pandas.DataFrame, title: str) -> list[str]:
+    """The first lines of a table of claims: what stands in its first column, the paper, and the data sets."""
+    names = table["data"].unique()
+    lines = [f"| {title} | in the paper | " + " | ".join(DATA_SETS[name].title for name in names) + " |"]
+    return [*lines, "| --- " * (2 + len(names)) + "|"]
+
+
+def difference_cells(table: pandas.DataFrame, best: str, other: str, figure: str = "accuracy_percent") -> list[str]:
+    """By how many points one kind is better than another on each data set, and whether that shows."""
+    cells = []
+    for name in table["data"].unique():
+        better, worse = (table[(table["data"] == name) & (table["model"] == kind)] for kind in (best, other))
+        difference = None if worse.empty else mean_difference(better, worse, figure)
+        cells.append("not measured" if difference is None else f"{difference}: {difference.verdict}")
+    return cells
 
 
 def tell_kinds(table: pandas.DataFrame, command: str, best: str, paper: Mapping[str, str]) -> str:

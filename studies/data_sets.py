@@ -22,7 +22,8 @@ import numpy as np
 from study import ROOT, Setting
 from tqdm import tqdm
 
-from fal_hf.training import DataArguments, write_video
+from fal_hf.training import DataArguments, LabeledClip, write_video
+from fal_hf.training.data import list_labels, load_clips, write_manifest
 
 sys.path += [str(ROOT / "examples" / "camera_motion"), str(ROOT / "examples" / "fine_tuning")]
 
@@ -174,3 +175,23 @@ def make_clips(folder: Path, setting: Setting, name: str) -> DataArguments:
     folder = folder.parent / "clips" / f"{name}-{setting}"
     folder.mkdir(parents=True, exist_ok=True)
     return DATA_SETS[name].make(folder, setting)
+
+
+def with_share(data: DataArguments, manifest: Path, *, percent: float, seed: int) -> DataArguments:
+    """The clips with a share of those for training; written to a manifest."""
+    splits = load_clips(data, seed=seed)
+    write_manifest(manifest, {**splits, "train": take_share(splits["train"], percent=percent, seed=seed)})
+    return DataArguments(train_file=str(manifest), train_val_split=0.0)
+
+
+def take_share(clips: Sequence[LabeledClip], *, percent: float, seed: int) -> list[LabeledClip]:
+    """
+    Some of the clips, in their order: the same share of each class, drawn at random. Of one seed, a smaller share is
+    part of a larger one.
+    """
+    rng = np.random.default_rng(seed)
+    kept: set[int] = set()
+    for label in list_labels(clips):
+        drawn = rng.permutation([index for index, clip in enumerate(clips) if clip.labels == (label,)])
+        kept.update(drawn[: round(percent / 100 * len(drawn))].tolist())
+    return [clips[index] for index in sorted(kept)]

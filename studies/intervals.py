@@ -27,6 +27,8 @@ class Mean:
     @property
     def verdict(self) -> str:
         """Of a difference that a claim says is above zero: whether that shows, given how far seeds differ."""
+        if isnan(self.half_width):
+            return "one seed"
         if self.value - self.half_width > 0:
             return "holds"
         return "the opposite" if self.value + self.half_width < 0 else "does not show"
@@ -43,6 +45,9 @@ def mean_of(values: Sequence[float]) -> Mean:
 
 
 def mean_difference(better: pandas.DataFrame, worse: pandas.DataFrame, figure: str) -> Mean:
-    """The mean difference of a figure between two cases, by seed: models of one seed saw the same clips in order."""
+    """
+    The mean difference of a figure between two cases, by seed: models of one seed saw the same clips in order. A seed
+    that only one case has is left out.
+    """
     pair = better.set_index("seed")[figure] - worse.set_index("seed")[figure]
-    return mean_of(pair.to_list())
+    return mean_of(pair.dropna().to_list())

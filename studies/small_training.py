@@ -1,17 +1,23 @@
 """How the studies train their small models."""
 
+import json
 import time
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from data_sets import DATA_SETS, FRAME_INTERVAL_SECONDS, NUM_FRAMES, make_clips
-from study import Setting, Value
+from data_sets import DATA_SETS, FRAME_INTERVAL_SECONDS, NUM_FRAMES, make_clips, with_share
+from small_cnn import NETWORKS, VideoNetwork, count_gflop
+from study import Setting, Value, current_commit
 from transformers import TrainingArguments
 
 from fal_hf import FALConfig, FALVideoClassifierForVideoClassification, FALVideoProcessor
-from fal_hf.training import AugmentationArguments, DataArguments, ModelArguments, train
+from fal_hf.training import AugmentationArguments, DataArguments, ModelArguments
+from fal_hf.training.arguments import Arguments
 from fal_hf.training.result import TrainingResult
+from fal_hf.training.run import prepare_run
+from fal_hf.training.trainer import ClipTrainer, fit
 
 # A model that learns the order of frames in a minute of one core.
 SMALL = {
@@ -40,7 +46,24 @@ def train_small(
 ) -> tuple[TrainingResult, float]:
     """Trains one model on clips of its own size; returns the result, and the seconds that took."""
     start = time.perf_counter()
-    result = train(
+    arguments = arguments_of(
+        output_dir, data, model, epochs=epochs, seed=seed, use_cpu=use_cpu, learning_rate=learning_rate
+    )
+    return fit(prepare_run(arguments)), time.perf_counter() - start
+
+
+def arguments_of(
+    output_dir: Path,
+    data: DataArguments,
+    model: ModelArguments,
+    *,
+    epochs: float,
+    seed: int,
+    use_cpu: bool = True,
+    learning_rate: float = 2e-3,
+) -> Arguments:
+    """The recipe of the small models."""
+    return Arguments(
         data=data,
         model=model,
         augmentation=AugmentationArguments(short_side_min=model.image_size, short_side_max=model.image_size),
@@ -60,7 +83,6 @@ def train_small(
             use_cpu=use_cpu,
         ),
     )
-    return result, time.perf_counter() - start
 
 
 def train_on(
@@ -82,10 +104,9 @@ def train_on(
         changes: The fields of the configuration that differ from `SMALL`.
         data: Its clips, where they are not those of `make_clips`.
     """
-    data_set, changes = DATA_SETS[name], changes or {}
+    changes = changes or {}
     folder = files / "-".join([name, setting, *map(str, changes.values()), str(seed)])
-    fields = {**SMALL, "num_frames": NUM_FRAMES, **changes}
-    config = FALConfig.from_preset("fal-small", **fields, image_size=data_set.side)
+    config = small_config(name, **changes)
     write_start(folder / "start", config, seed=seed)
     result, _ = train_small(
         folder,
@@ -96,6 +117,72 @@ def train_on(
         use_cpu=True,
     )
     return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """
+    What a training that saves nothing has made.
+
+    Args:
+        figures: Of the test clips, as `TrainingResult` has them.
+        num_clips: How many it was trained on.
+        num_parameters: Of the model.
+        gflop: 10⁹ operations of a clip.
+        processor_seconds: Of the training by itself, reading of clips included.
+    """
+
+    figures: Mapping[str, float]
+    num_clips: int
+    num_parameters: int
+    gflop: float
+    processor_seconds: float
+
+
+def train_network(kind: str, name: str, files: Path, setting: Setting, *, seed: int, percent: int = 100) -> Trained:
+    """
+    Trains FAL, or another network in its place, from nothing on a data set, on the CPU: on the same clips in the same
+    order, changed alike, by the same recipe. Studies share what they have trained with the same commit.
+
+    Args:
+        kind: What is trained, of `NETWORKS`.
+        name: Of the data set.
+        files: The folder of the study.
+        seed: Of the first weights and of the order of clips.
+        percent: The share of the training clips.
+    """
+    commit = current_commit()
+    folder = files.parent / "networks" / commit / f"{name}-{setting}-{kind}-{percent}-{seed}"
+    result = folder / "trained.json"
+    if result.exists() and commit.isalnum():  # not where files differ from the commit, or none is known
+        return Trained(**json.loads(result.read_text()))
+    write_start(folder / "start", small_config(name), seed=seed)
+    data = with_share(make_clips(files, setting, name), folder / "clips.jsonl", percent=percent, seed=seed)
+    model = model_arguments(name, folder / "start")
+    run = prepare_run(arguments_of(folder / "run", data, model, epochs=EPOCHS[setting], seed=seed))
+    config: FALConfig = run.model.config
+    network = NETWORKS[kind]
+    if network is not None:
+        torch.manual_seed(seed)
+        run = replace(run, model=VideoNetwork(network, config))
+    trainer = ClipTrainer(run)
+    start = time.process_time()
+    trainer.train()
+    trained = Trained(
+        processor_seconds=time.process_time() - start,
+        figures=trainer.evaluate_splits()["test"],
+        num_clips=len(run.training_clips),
+        num_parameters=sum(parameter.numel() for parameter in run.model.parameters()),
+        gflop=count_gflop(network, config),
+    )
+    result.write_text(json.dumps(asdict(trained)))
+    return trained
+
+
+def small_config(name: str, **changes: Value) -> FALConfig:
+    """Of a small model for the clips of a data set."""
+    fields = {**SMALL, "num_frames": NUM_FRAMES, "image_size": DATA_SETS[name].side, **changes}
+    return FALConfig.from_preset("fal-small", **fields)
 
 
 def model_arguments(name: str, start: Path, *, num_frames: int = NUM_FRAMES) -> ModelArguments:

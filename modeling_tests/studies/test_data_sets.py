@@ -1,7 +1,9 @@
 """The clips that the studies share."""
 
 import sys
+from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "studies"))
 import data_sets
 
 from fal_hf.model.video_file import read_frames
+from fal_hf.training import DataArguments, LabeledClip
 from fal_hf.training.data import load_clips
 
 
@@ -67,3 +70,29 @@ def test_data_sets_whose_sources_are_missing_are_left_out(monkeypatch):
     missing = {name: replace(one, source=Path("nowhere")) for name, one in data_sets.DATA_SETS.items()}
     monkeypatch.setattr(data_sets, "DATA_SETS", {**missing, "order": data_sets.DATA_SETS["order"]})
     assert data_sets.available() == ["order"]
+
+
+def test_shares_of_a_seed_are_nested_and_have_the_classes_in_proportion(tmp_path):
+    clips = [LabeledClip(path=f"{label}{i}", labels=(label,)) for label, n in (("a", 40), ("b", 12)) for i in range(n)]
+    shares = [data_sets.take_share(clips, percent=percent, seed=3) for percent in (25, 50, 75, 100)]
+    for smaller, larger in pairwise(shares):
+        assert set(smaller) < set(larger)
+    for percent, share in zip((25, 50, 75, 100), shares, strict=True):
+        counts = Counter(clip.labels[0] for clip in share)
+        assert counts == {"a": 40 * percent // 100, "b": 12 * percent // 100}
+    assert shares[-1] == clips, "expected all clips in their order"
+    other = data_sets.take_share(clips, percent=50, seed=4)
+    assert other != shares[1], "expected another seed to draw other clips"
+
+
+def test_a_share_leaves_the_test_clips_as_they_are(tmp_path):
+    rows = [f"{i}.mp4,{'ab'[i % 2]},film {i // 4}" for i in range(80)]
+    (tmp_path / "clips.csv").write_text("\n".join(["path,label,group", *rows]))
+    data = DataArguments(train_file=str(tmp_path / "clips.csv"), train_val_split=0.0, train_test_split=0.25)
+    whole = load_clips(data, seed=5)
+    for percent, num_clips in ((50, 30), (100, 60)):
+        share = data_sets.with_share(data, tmp_path / "case" / "share.jsonl", percent=percent, seed=5)
+        splits = load_clips(share, seed=5)
+        paths = {name: [clip.path for clip in part] for name, part in splits.items()}
+        assert paths["test"] == [clip.path for clip in whole["test"]] and len(paths["train"]) == num_clips
+        assert set(paths["train"]) <= {clip.path for clip in whole["train"]}

@@ -14,6 +14,7 @@ pytest.importorskip("sklearn")
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "studies"))
 
+import comparison
 import intervals
 import pandas
 import study
@@ -93,13 +94,35 @@ def test_a_mean_has_the_interval_of_student():
 
 @pytest.mark.parametrize(
     ("better", "worse", "verdict"),
-    [([9, 8, 9], [1, 1, 2], "holds"), ([1, 1, 2], [9, 8, 9], "the opposite"), ([1, 9, 5], [4, 5, 4], "does not show")],
+    [
+        ([9, 8, 9], [1, 1, 2], "holds"),
+        ([1, 1, 2], [9, 8, 9], "the opposite"),
+        ([1, 9, 5], [4, 5, 4], "does not show"),
+        ([9, 9, 9], [9, 9, 9], "does not show"),
+    ],
 )
 def test_a_claim_holds_where_the_interval_of_the_difference_is_above_zero(better, worse, verdict):
     tables = [pandas.DataFrame({"seed": [2, 1, 0], "figure": values}) for values in (better, worse)]
     assert intervals.mean_difference(*tables, "figure").verdict == verdict
     shuffled = tables[1].iloc[[1, 0, 2]]
     assert intervals.mean_difference(tables[0], shuffled, "figure") == intervals.mean_difference(*tables, "figure")
+
+
+def test_one_seed_shows_nothing_and_seeds_of_one_case_are_left_out():
+    better = pandas.DataFrame({"seed": [0, 1, 2], "figure": [9.0, 8.0, 7.0]})
+    difference = intervals.mean_difference(better, pandas.DataFrame({"seed": [1], "figure": [3.0]}), "figure")
+    assert str(difference) == "5.0" and difference.verdict == "one seed"
+
+
+def test_kinds_that_a_data_set_lacks_are_told_and_drawn_as_missing():
+    rows = [("order", "a", 0, 90.0), ("order", "b", 0, 80.0), ("camera_motion", "a", 0, 70.0)]
+    table = pandas.DataFrame(rows, columns=["data", "model", "seed", "accuracy_percent"])
+    assert comparison.difference_cells(table, "a", "b") == ["10.0: one seed", "not measured"]
+    figure = comparison.draw_kinds(table)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["b", "a"]
+    places = [[line.get_ydata()[0] for line in axes.lines if line.get_marker() == "|"] for axes in figure.axes]
+    assert places == [[0, 1], [0, 1]]
+    pyplot.close(figure)
 
 
 def test_runs_are_taken_into_the_page(tmp_path, monkeypatch):
