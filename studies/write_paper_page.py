@@ -3,7 +3,7 @@ Puts the studies into the documents: tables and text into docs/paper.md, plots i
 them stays.
 
 Where the page says `<!-- study: NAME -->`, what stands from there to `<!-- end -->` becomes the plot and text of that
-study, nothing where it was not run. `--take` first takes what runs have left in runs/studies/ into studies/results/,
+study, or that it was not run yet. `--take` first takes what runs have left in runs/studies/ into studies/results/,
 the large setting where there is one.
 
     python studies/write_paper_page.py --take
@@ -41,7 +41,7 @@ def fill_page(page: str) -> str:
         mark, name = place.groups()
         text = RESULTS / f"{name}.md"
         if not text.exists():
-            return mark
+            return f"{mark}\n`python studies/{name}.py` was not run yet.\n\n"
         return f"{mark}\n![{name.replace('_', ' ')}](studies/{name}.svg)\n\n{text.read_text(encoding='utf-8')}\n"
 
     return PLACE.sub(fill, page)

@@ -749,6 +749,10 @@ class FALPreTrainedModel(PreTrainedModel):
     }
     _input_embed_layer = "patch_embeddings"
 
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        return True  # transformers looks for the attention interface in this module, and it is in another
+
     def __init__(self, config: FALConfig, *args, **kwargs):
         register_timesformer_names(config.model_type)  # weights are read into a model that is there already
         super().__init__(config, *args, **kwargs)
