@@ -32,7 +32,7 @@ from fal_hf.training import DataArguments, EvaluationArguments, evaluate, write_
 from fal_hf.training.data import LabeledClip, load_clips, write_manifest
 
 # Of the epochs of the training, for training further, with twice as many clips.
-FURTHER_SHARE = 0.2
+FURTHER_SHARE = 0.1
 FURTHER_LEARNING_RATE = 5e-4
 
 DROPPED_SHARE = 0.25
