@@ -46,6 +46,9 @@ ORDERS = {
 LEAST_MOTION = 0.2  # of the frame, at its edge, during a clip
 MOTIONS = ("static", "pan_left", "pan_right", "zoom_in", "zoom_out")
 # Training and test clips of each class.
+# Of x264: other presets weigh the blocks of pictures this small by memory that was not written (its macroblock tree),
+# and files are not the same each time.
+PRESET = "ultrafast"
 CLIPS = {"toy": (4, 2), "small": (100, 50), "full": (400, 200)}
 
 
@@ -95,7 +98,7 @@ def write_clips(
         for index in tqdm(range(count), desc=f"rendering {folder.name}/{label}", disable=None):
             frames, path = draw(rng, label), folder / label / f"{index:04d}.mp4"
             if not path.exists():
-                write_video(path, frames, frame_rate=frame_rate, preset="veryfast")
+                write_video(path, frames, frame_rate=frame_rate, preset=PRESET)
 
 
 def make_order(folder: Path, setting: Setting) -> DataArguments:

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import pandas
 from comparison import NUM_SEEDS
-from data_sets import DATA_SETS, FRAME_INTERVAL_SECONDS, FRAME_RATE, available, make_clips
+from data_sets import DATA_SETS, FRAME_INTERVAL_SECONDS, FRAME_RATE, PRESET, available, make_clips
 from intervals import mean_of
 from matplotlib import pyplot
 from matplotlib.figure import Figure
@@ -145,7 +145,7 @@ def write_perturbed(path: Path, frames: np.ndarray, kind: str) -> None:
     perturbation = PERTURBATIONS[kind]
     rng = np.random.default_rng(zlib.crc32(f"{kind}/{path.name}".encode()))
     changed = perturbation.change(frames, rng)
-    write_video(path, changed, frame_rate=FRAME_RATE, crf=perturbation.crf, preset="veryfast")
+    write_video(path, changed, frame_rate=FRAME_RATE, crf=perturbation.crf, preset=PRESET)
 
 
 def clips_folder(files: Path, setting: Setting, name: str) -> Path:

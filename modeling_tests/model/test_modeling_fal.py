@@ -266,6 +266,20 @@ def test_tuples_are_returned_on_request():
     assert torch.equal(with_loss, logits)
 
 
+@pytest.mark.parametrize("model_class", [FALModel, FALVideoClassifierForVideoClassification])
+@torch.no_grad()
+def test_the_attention_implementation_can_be_set(model_class):
+    model = model_class(tiny_config()).eval()
+    clip = random_clip(model.config)
+    names, outputs = [], []
+    for name in ("eager", "sdpa"):
+        model.set_attn_implementation(name)
+        names.append(model.config._attn_implementation)
+        outputs.append(model(clip, output_hidden_states=True).hidden_states[-1])
+    assert names == ["eager", "sdpa"]
+    torch.testing.assert_close(*outputs, atol=1e-5, rtol=1e-5)
+
+
 @every_scheme
 @torch.no_grad()
 def test_a_clip_has_the_same_logits_alone_and_in_a_batch(scheme):

@@ -134,7 +134,9 @@ def test_runs_are_taken_into_the_page(tmp_path, monkeypatch):
     page = "before\n<!-- study: example -->\nold\n<!-- end -->\n<!-- study: other -->\n<!-- end -->\nafter\n"
     filled = write_paper_page.fill_page(page)
     assert "old" not in filled and "![example](studies/example.svg)" in filled and "a a b b: 6" in filled
-    assert filled.startswith("before\n") and filled.endswith("`python studies/other.py` was not run yet.\n\n<!-- end -->\nafter\n")
+    assert filled.startswith("before\n") and filled.endswith(
+        "`python studies/other.py` was not run yet.\n\n<!-- end -->\nafter\n"
+    )
     assert write_paper_page.fill_page(filled) == filled
     assert (tmp_path / "plots" / "example.svg").exists() and (tmp_path / "results" / "example.csv").exists()
 
