@@ -45,10 +45,10 @@ ORDERS = {
 }
 LEAST_MOTION = 0.2  # of the frame, at its edge, during a clip
 MOTIONS = ("static", "pan_left", "pan_right", "zoom_in", "zoom_out")
-# Training and test clips of each class.
 # Of x264: other presets weigh the blocks of pictures this small by memory that was not written (its macroblock tree),
 # and files are not the same each time.
 PRESET = "ultrafast"
+# Training and test clips of each class.
 CLIPS = {"toy": (4, 2), "small": (100, 50), "full": (400, 200)}
 
 
