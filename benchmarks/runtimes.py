@@ -64,7 +64,7 @@ def write_runtime(
     writer: TorchWriter | GraphWriter, format: Format, precision: Precision, folder: Path
 ) -> RuntimeRecord:
     """Writes below `folder` the runtime that promises to be the fastest one of a precision."""
-    candidate = list_candidates(format, precision)[0]
+    candidate = list_candidates(format, precision, num_layers=writer.model.config.num_hidden_layers)[0]
     record = RuntimeRecord(format=format, precision=precision, float_linears=writer.float_linears(candidate))
     writer.write(candidate, folder / record.name)
     return record
